@@ -1,0 +1,2 @@
+//! The policy language. Pure: no I/O, no clock.
+pub mod firewall;
