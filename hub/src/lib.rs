@@ -6,3 +6,6 @@
         reason = "tests set up their own files, processes and clocks"
     )
 )]
+
+#[cfg(feature = "server")]
+pub mod store;
