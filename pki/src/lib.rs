@@ -1,10 +1,10 @@
 //! Who may speak, and what was approved.
 //!
-//! Keys, CSRs, certificates and their chains, TLS; what operators sign and how it is verified. No sockets.
+//! Keys, CSRs, certificates and TLS: [`spiffe`], [`csr`], [`issue`], [`tls`]. What operators sign and how it is verified:
+//! [`envelope`], [`authority`], [`grant`], [`token`], [`signing_key`]. No sockets.
 //!
 //! [`clock`], [`random`] and [`files`] are the three doors to the machine that both binaries share: each is a trait with
 //! the real thing and, under the feature `testing`, a twin with switches for faults.
-
 #![cfg_attr(
     test,
     allow(
@@ -13,6 +13,15 @@
     )
 )]
 
+pub mod authority;
 pub mod clock;
+pub mod csr;
+pub mod envelope;
 pub mod files;
+pub mod grant;
+pub mod issue;
 pub mod random;
+pub mod signing_key;
+pub mod spiffe;
+pub mod tls;
+pub mod token;

@@ -1,0 +1,484 @@
+//! The authority: who may sign what for a fleet, as a chain of signed documents.
+//!
+//! Version 1 is trusted by its digest, which a join token or `holdfast init` gives out of band. Version N+1 is valid with
+//! the signatures that N asks for and, as well, with those that it asks for itself (TUF specification, section 5.3).
+//! How long somebody was away makes no difference: [`TrustedAuthority::walk`] goes through every version between.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
+use holdfast_proto::ids::{Digest, Name, TrustDomain};
+use holdfast_proto::payload::Payload;
+use serde::{Deserialize, Serialize};
+
+use crate::envelope::{
+    Algorithm, Envelope, InvalidPayload, Verified, base64_text, parse_payload, signed_bytes,
+};
+
+/// The most keys an authority may list.
+pub const KEYS_MAX: usize = 64;
+
+/// One version of the authority document.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Authority {
+    /// Always `authority`.
+    pub kind: String,
+    /// Always 1.
+    pub format: u32,
+    /// The fleet it is for.
+    pub trust_domain: TrustDomain,
+    /// Counts from 1, by one.
+    pub version: u64,
+    /// The digest of the version before; none for version 1.
+    pub previous: Option<Digest>,
+    /// When it was made, in Unix seconds.
+    pub issued_secs: u64,
+    /// Past this time its signatures admit nothing new but a newer authority. Unix seconds.
+    pub expires_secs: u64,
+    /// The operators' keys.
+    pub keys: Vec<AuthorityKey>,
+    /// How many signatures each act needs. [`Act::REQUIRED`] are all there.
+    pub thresholds: BTreeMap<Act, u32>,
+    /// Keys that count for nothing any more, in this version and in every later one.
+    pub revoked: BTreeSet<Digest>,
+    /// SHA-256 fingerprints of the node roots (DER) under which hubs and nodes have their certificates.
+    pub node_roots: BTreeSet<Digest>,
+}
+
+impl Payload for Authority {
+    const KIND: &'static str = "authority";
+    const FORMAT: u32 = 1;
+    const BYTES_MAX: usize = 64 * 1024;
+    fn kind(&self) -> &str {
+        &self.kind
+    }
+    fn format(&self) -> u32 {
+        self.format
+    }
+}
+
+/// A key that may sign, and whose it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AuthorityKey {
+    /// [`key_id`] of the two fields below.
+    pub id: Digest,
+    /// How it signs.
+    pub algorithm: Algorithm,
+    /// The public key.
+    #[serde(with = "base64_text")]
+    pub public: Vec<u8>,
+    /// The operator.
+    pub name: Name,
+    /// What the operator may sign.
+    pub role: Role,
+}
+
+/// What an operator may sign.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Nothing.
+    Viewer,
+    /// Nothing that counts; drafts for others to sign.
+    Proposer,
+    /// Releases, joins, labels, actions and the emergency stop.
+    Operator,
+    /// Everything, the authority and the epoch too.
+    Admin,
+}
+
+impl Role {
+    /// Whether a signature by this role counts for `act`.
+    #[must_use]
+    pub const fn may_sign(self, act: &Act) -> bool {
+        match self {
+            Self::Viewer | Self::Proposer => false,
+            Self::Operator => !matches!(act, Act::Authority | Act::Epoch),
+            Self::Admin => true,
+        }
+    }
+}
+
+/// Something that only operators' signatures can bring about.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Act {
+    /// Changing the authority.
+    Authority,
+    /// Raising the epoch.
+    Epoch,
+    /// Publishing a release.
+    Release,
+    /// Granting that nodes join.
+    Join,
+    /// Changing a node's labels.
+    Label,
+    /// Stopping everything.
+    Stop,
+    /// Approving an action of a kind that has no threshold of its own.
+    Action,
+    /// Approving an action of this kind: `action/<kind>`.
+    ActionOf(Name),
+}
+
+impl Act {
+    /// The acts for which every authority states a threshold.
+    pub const REQUIRED: [Self; 7] = [
+        Self::Authority,
+        Self::Epoch,
+        Self::Release,
+        Self::Join,
+        Self::Label,
+        Self::Stop,
+        Self::Action,
+    ];
+}
+
+impl From<Act> for String {
+    fn from(act: Act) -> Self {
+        match act {
+            Act::Authority => "authority".to_owned(),
+            Act::Epoch => "epoch".to_owned(),
+            Act::Release => "release".to_owned(),
+            Act::Join => "join".to_owned(),
+            Act::Label => "label".to_owned(),
+            Act::Stop => "stop".to_owned(),
+            Act::Action => "action".to_owned(),
+            Act::ActionOf(kind) => format!("action/{kind}"),
+        }
+    }
+}
+
+impl TryFrom<String> for Act {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        if let Some(kind) = text.strip_prefix("action/") {
+            return kind
+                .parse()
+                .map(Self::ActionOf)
+                .map_err(|error: holdfast_proto::ids::InvalidId| error.to_string());
+        }
+        Self::REQUIRED
+            .into_iter()
+            .find(|act| String::from(act.clone()) == text)
+            .ok_or_else(|| format!("'{}' is no act", text.chars().take(40).collect::<String>()))
+    }
+}
+
+/// The id of a public key: the digest of its algorithm's word, a NUL and the key.
+#[must_use]
+pub fn key_id(algorithm: Algorithm, public: &[u8]) -> Digest {
+    Digest::of(&[algorithm.as_str().as_bytes(), &[0], public].concat())
+}
+
+impl Authority {
+    /// Whether the document can be used at all; whoever signed it.
+    fn validate(&self) -> Result<(), RefuseAuthority> {
+        let refuse = |why: String| {
+            Err(RefuseAuthority::Invalid {
+                version: self.version,
+                why,
+            })
+        };
+        if self.version == 0 || (self.version == 1) != self.previous.is_none() {
+            return refuse("versions count from 1, and each but the first names the one before".to_owned());
+        }
+        if self.keys.is_empty() || self.keys.len() > KEYS_MAX {
+            return refuse(format!(
+                "it lists {} keys; 1 to {KEYS_MAX} wanted",
+                self.keys.len()
+            ));
+        }
+        if self.node_roots.is_empty()
+            || self.node_roots.len() > KEYS_MAX
+            || self.revoked.len() > 16 * KEYS_MAX
+        {
+            return refuse("it names no node root, or too many roots or revoked keys".to_owned());
+        }
+        let (mut ids, mut names) = (BTreeSet::new(), BTreeSet::new());
+        for key in &self.keys {
+            if key.id != key_id(key.algorithm, &key.public) {
+                return refuse(format!(
+                    "the key of {} does not have the id it is listed under",
+                    key.name
+                ));
+            }
+            if !ids.insert(key.id) || !names.insert(&key.name) {
+                return refuse(format!("the key or the name of {} is listed twice", key.name));
+            }
+        }
+        for act in &Act::REQUIRED {
+            let act_name = String::from(act.clone());
+            let Some(&threshold) = self.thresholds.get(act) else {
+                return refuse(format!("it states no threshold for '{act_name}'"));
+            };
+            let able = self.able_to_sign(act).count();
+            // Stated thresholds must be reachable, or the fleet could never be changed again.
+            if threshold == 0 || usize::try_from(threshold).is_ok_and(|threshold| threshold > able) {
+                return refuse(format!(
+                    "'{act_name}' asks for {threshold} signatures, {able} operators can give one"
+                ));
+            }
+        }
+        if self.thresholds.values().any(|&threshold| threshold == 0) {
+            return refuse("a threshold is 0".to_owned());
+        }
+        Ok(())
+    }
+
+    fn able_to_sign<'a>(&'a self, act: &'a Act) -> impl Iterator<Item = &'a AuthorityKey> {
+        self.keys
+            .iter()
+            .filter(|key| key.role.may_sign(act) && !self.revoked.contains(&key.id))
+    }
+
+    /// How many signatures `act` needs.
+    fn threshold(&self, act: &Act) -> u32 {
+        let general = if matches!(act, Act::ActionOf(_)) {
+            &Act::Action
+        } else {
+            act
+        };
+        self.thresholds
+            .get(act)
+            .or_else(|| self.thresholds.get(general))
+            .copied()
+            .unwrap_or(u32::MAX)
+    }
+
+    /// Checks the signatures over a payload of `kind` against this version and returns who signed.
+    ///
+    /// Each operator counts once, however many of the signatures are theirs.
+    fn check(&self, kind: &'static str, act: &Act, envelope: &Envelope) -> Result<Vec<Name>, RefuseEnvelope> {
+        let signed = signed_bytes(kind, &envelope.payload);
+        let mut signers = BTreeSet::new();
+        for key in self.able_to_sign(act) {
+            let good = envelope
+                .signatures
+                .iter()
+                .take(crate::envelope::SIGNATURES_MAX)
+                .any(|signature| {
+                    signature.key_id == key.id
+                        && signature.algorithm == key.algorithm
+                        && UnparsedPublicKey::new(&ED25519, &key.public)
+                            .verify(&signed, &signature.signature)
+                            .is_ok()
+                });
+            if good {
+                signers.insert(key.name.clone());
+            }
+        }
+        let needed = self.threshold(act);
+        if u32::try_from(signers.len()).unwrap_or(u32::MAX) < needed {
+            return Err(RefuseEnvelope::Signatures {
+                kind,
+                act: act.clone().into(),
+                version: self.version,
+                good: signers.len(),
+                needed,
+                offered: envelope.signatures.len(),
+            });
+        }
+        Ok(signers.into_iter().collect())
+    }
+}
+
+/// Which authority is trusted to begin with: given out of band, never by a hub.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AuthorityPin {
+    /// The version.
+    pub version: u64,
+    /// The digest of its bytes.
+    pub digest: Digest,
+}
+
+/// An authority that was reached from a pin. Everything else that is signed is judged by it.
+#[derive(Debug, Clone)]
+pub struct TrustedAuthority(Verified<Authority>);
+
+impl TrustedAuthority {
+    /// Trusts the version whose digest is pinned.
+    ///
+    /// # Errors
+    /// [`RefuseAuthority`] if these are other bytes, or its own signatures do not hold.
+    pub fn from_pin(envelope: &Envelope, pin: &AuthorityPin) -> Result<Self, RefuseAuthority> {
+        if envelope.digest() != pin.digest {
+            return Err(RefuseAuthority::Pin {
+                pinned: pin.digest,
+                got: envelope.digest(),
+            });
+        }
+        Self::sign_checked(envelope, None)
+    }
+
+    /// The next version, if it is signed as this one and as it itself asks.
+    ///
+    /// # Errors
+    /// [`RefuseAuthority`] says what is wrong with it; `self` stays what is trusted.
+    pub fn advance(&self, next: &Envelope) -> Result<Self, RefuseAuthority> {
+        Self::sign_checked(next, Some(self))
+    }
+
+    /// Follows `versions`, oldest first; those at or below the present version are passed over.
+    ///
+    /// # Errors
+    /// [`RefuseAuthority`] for the first that does not hold.
+    pub fn walk(self, versions: &[Envelope]) -> Result<Self, RefuseAuthority> {
+        let mut trusted = self;
+        for envelope in versions {
+            let claimed: Authority = parse_payload(&envelope.payload)?;
+            if claimed.version > trusted.document().version {
+                trusted = trusted.advance(envelope)?;
+            }
+        }
+        Ok(trusted)
+    }
+
+    fn sign_checked(envelope: &Envelope, before: Option<&Self>) -> Result<Self, RefuseAuthority> {
+        // Reading before verifying is unavoidable here, as the keys stand in the document: nothing is used before the
+        // signatures over these same bytes held.
+        let document: Authority = parse_payload(&envelope.payload)?;
+        document.validate()?;
+        if let Some(before) = before {
+            let held = before.document();
+            if document.trust_domain != held.trust_domain
+                || document.version != held.version + 1
+                || document.previous != Some(before.0.digest())
+                || !held.revoked.is_subset(&document.revoked)
+            {
+                return Err(RefuseAuthority::NotNext {
+                    held: held.version,
+                    offered: document.version,
+                });
+            }
+            held.check(Authority::KIND, &Act::Authority, envelope)?;
+        }
+        let signers = document.check(Authority::KIND, &Act::Authority, envelope)?;
+        Ok(Self(Verified::new(document, envelope.clone(), signers)))
+    }
+
+    /// The document.
+    #[must_use]
+    pub const fn document(&self) -> &Authority {
+        self.0.value()
+    }
+
+    /// The envelope it came in, to be kept and handed on.
+    #[must_use]
+    pub const fn envelope(&self) -> &Envelope {
+        self.0.envelope()
+    }
+
+    /// The pin that names this version.
+    #[must_use]
+    pub const fn pin(&self) -> AuthorityPin {
+        AuthorityPin {
+            version: self.document().version,
+            digest: self.0.digest(),
+        }
+    }
+
+    /// Verifies a signed document, then parses the same bytes.
+    ///
+    /// # Errors
+    /// [`RefuseEnvelope`]: past the authority's expiry, too few good signatures, or not a `T`.
+    pub fn verify<T: Payload>(
+        &self,
+        envelope: &Envelope,
+        act: &Act,
+        now_secs: u64,
+    ) -> Result<Verified<T>, RefuseEnvelope> {
+        let authority = self.document();
+        if now_secs >= authority.expires_secs {
+            return Err(RefuseEnvelope::Expired {
+                version: authority.version,
+                expired_secs_ago: now_secs - authority.expires_secs,
+            });
+        }
+        let signers = authority.check(T::KIND, act, envelope)?;
+        Ok(Verified::new(
+            parse_payload(&envelope.payload)?,
+            envelope.clone(),
+            signers,
+        ))
+    }
+}
+
+/// Why an authority version is not trusted. What was trusted before stays so.
+#[derive(Debug, thiserror::Error)]
+pub enum RefuseAuthority {
+    /// Other bytes than were pinned.
+    #[error("the authority's digest is {got}, pinned is {pinned}: this hub serves another fleet, or lies")]
+    Pin {
+        /// What was pinned.
+        pinned: Digest,
+        /// What came.
+        got: Digest,
+    },
+    /// Not the version after the one held.
+    #[error(
+        "authority version {offered} does not follow version {held} (number, previous digest, domain, revocations)"
+    )]
+    NotNext {
+        /// The version held.
+        held: u64,
+        /// The version offered.
+        offered: u64,
+    },
+    /// The document contradicts itself.
+    #[error("authority version {version} is invalid: {why}")]
+    Invalid {
+        /// Its number.
+        version: u64,
+        /// What is wrong.
+        why: String,
+    },
+    /// It cannot be read.
+    #[error(transparent)]
+    Payload(#[from] InvalidPayload),
+    /// It is not signed as it must be.
+    #[error(transparent)]
+    Envelope(#[from] RefuseEnvelope),
+}
+
+/// Why a signed document is not accepted.
+#[derive(Debug, thiserror::Error)]
+pub enum RefuseEnvelope {
+    /// Nothing new is accepted under an authority past its expiry.
+    #[error(
+        "authority version {version} expired {expired_secs_ago} s ago: operators must sign a newer version"
+    )]
+    Expired {
+        /// The newest version reached.
+        version: u64,
+        /// For how long.
+        expired_secs_ago: u64,
+    },
+    /// Too few good signatures.
+    #[error(
+        "the {kind} carries {good} good of {offered} signatures, authority version {version} asks for {needed} to '{act}'"
+    )]
+    Signatures {
+        /// The document's kind.
+        kind: &'static str,
+        /// The act it would bring about.
+        act: String,
+        /// The authority's version.
+        version: u64,
+        /// How many operators signed validly.
+        good: usize,
+        /// How many must.
+        needed: u32,
+        /// How many signatures it carries.
+        offered: usize,
+    },
+    /// It cannot be read.
+    #[error(transparent)]
+    Payload(#[from] InvalidPayload),
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,232 @@
+use super::*;
+use crate::signing_key::SigningKey;
+
+const NOW: u64 = 1_800_000_000;
+
+fn document(
+    version: u64,
+    previous: Option<Digest>,
+    keys: &[(&SigningKey, &str, Role)],
+    threshold: u32,
+) -> Authority {
+    Authority {
+        kind: "authority".to_owned(),
+        format: 1,
+        trust_domain: "lab.example".parse().unwrap(),
+        version,
+        previous,
+        issued_secs: NOW - 10,
+        expires_secs: NOW + 1000,
+        keys: keys
+            .iter()
+            .map(|(key, name, role)| AuthorityKey {
+                id: key.key_id(),
+                algorithm: Algorithm::Ed25519,
+                public: key.public(),
+                name: name.parse().unwrap(),
+                role: *role,
+            })
+            .collect(),
+        thresholds: Act::REQUIRED.into_iter().map(|act| (act, threshold)).collect(),
+        revoked: BTreeSet::new(),
+        node_roots: BTreeSet::from([Digest::of(b"root")]),
+    }
+}
+
+fn signed(document: &Authority, keys: &[&SigningKey]) -> Envelope {
+    let mut envelope = Envelope::unsigned(serde_json::to_vec(document).unwrap());
+    keys.iter()
+        .for_each(|key| key.sign(Authority::KIND, &mut envelope));
+    envelope
+}
+
+fn pinned(envelope: &Envelope) -> Result<TrustedAuthority, RefuseAuthority> {
+    TrustedAuthority::from_pin(
+        envelope,
+        &AuthorityPin {
+            version: 1,
+            digest: envelope.digest(),
+        },
+    )
+}
+
+#[test]
+fn the_next_version_needs_the_old_keys_and_its_own() {
+    let (old, new) = (SigningKey::generate(), SigningKey::generate());
+    let first = pinned(&signed(
+        &document(1, None, &[(&old, "ann", Role::Admin)], 1),
+        &[&old],
+    ))
+    .unwrap();
+    let next = document(2, Some(first.pin().digest), &[(&new, "bob", Role::Admin)], 1);
+    assert!(
+        first.advance(&signed(&next, &[&new])).is_err(),
+        "the old key did not sign"
+    );
+    assert!(
+        first.advance(&signed(&next, &[&old])).is_err(),
+        "the new key did not sign"
+    );
+    assert_eq!(
+        first
+            .advance(&signed(&next, &[&old, &new]))
+            .unwrap()
+            .document()
+            .version,
+        2
+    );
+}
+
+#[test]
+fn one_who_was_away_walks_the_chain_and_cannot_skip() {
+    let key = SigningKey::generate();
+    let keys = [(&key, "ann", Role::Admin)];
+    let first = pinned(&signed(&document(1, None, &keys, 1), &[&key])).unwrap();
+    let second = signed(&document(2, Some(first.pin().digest), &keys, 1), &[&key]);
+    let third = signed(&document(3, Some(second.digest()), &keys, 1), &[&key]);
+    assert!(first.advance(&third).is_err());
+    let walked = first
+        .clone()
+        .walk(&[first.envelope().clone(), second.clone(), third.clone()])
+        .unwrap();
+    assert_eq!(walked.document().version, 3);
+    assert_eq!(
+        walked.walk(&[second, third]).unwrap().document().version,
+        3,
+        "old versions are passed over"
+    );
+}
+
+#[test]
+fn another_digest_than_the_pinned_is_refused() {
+    let key = SigningKey::generate();
+    let envelope = signed(&document(1, None, &[(&key, "ann", Role::Admin)], 1), &[&key]);
+    let pin = AuthorityPin {
+        version: 1,
+        digest: Digest::of(b"other"),
+    };
+    assert!(matches!(
+        TrustedAuthority::from_pin(&envelope, &pin),
+        Err(RefuseAuthority::Pin { .. })
+    ));
+}
+
+#[test]
+fn thresholds_count_operators_not_signatures() {
+    let (ann, bob) = (SigningKey::generate(), SigningKey::generate());
+    let document = document(
+        1,
+        None,
+        &[(&ann, "ann", Role::Admin), (&bob, "bob", Role::Admin)],
+        2,
+    );
+    assert!(pinned(&signed(&document, &[&ann, &ann])).is_err());
+    assert!(pinned(&signed(&document, &[&ann, &bob])).is_ok());
+}
+
+#[test]
+fn a_revoked_key_counts_for_nothing_and_stays_revoked() {
+    let (ann, bob) = (SigningKey::generate(), SigningKey::generate());
+    let keys = [(&ann, "ann", Role::Admin), (&bob, "bob", Role::Admin)];
+    let first = pinned(&signed(&document(1, None, &keys, 1), &[&ann])).unwrap();
+    let mut next = document(2, Some(first.pin().digest), &keys, 1);
+    next.revoked.insert(bob.key_id());
+    let second = first.advance(&signed(&next, &[&ann])).unwrap();
+    let mut third = document(3, Some(second.pin().digest), &keys, 1);
+    assert!(
+        second.advance(&signed(&third, &[&ann])).is_err(),
+        "a version cannot take a revocation back"
+    );
+    third.revoked.insert(bob.key_id());
+    assert!(
+        second.advance(&signed(&third, &[&bob])).is_err(),
+        "the revoked key signed"
+    );
+    assert!(second.advance(&signed(&third, &[&ann])).is_ok());
+}
+
+#[test]
+fn roles_bound_what_a_signature_is_good_for() {
+    let (ann, op, viewer) = (
+        SigningKey::generate(),
+        SigningKey::generate(),
+        SigningKey::generate(),
+    );
+    let document = document(
+        1,
+        None,
+        &[
+            (&ann, "ann", Role::Admin),
+            (&op, "op", Role::Operator),
+            (&viewer, "eve", Role::Viewer),
+        ],
+        1,
+    );
+    let authority = pinned(&signed(&document, &[&ann])).unwrap();
+    assert!(
+        pinned(&signed(&document, &[&op])).is_err(),
+        "an operator cannot sign an authority"
+    );
+    // Any payload will do: signatures are checked before the bytes are read.
+    let check = |key: &SigningKey| {
+        let mut envelope = Envelope::unsigned(b"{}".to_vec());
+        key.sign("release", &mut envelope);
+        authority
+            .document()
+            .check("release", &Act::Release, &envelope)
+            .is_ok()
+    };
+    assert!(check(&op) && check(&ann) && !check(&viewer));
+}
+
+#[test]
+fn a_signature_for_one_kind_is_no_signature_for_another() {
+    let key = SigningKey::generate();
+    let document = document(1, None, &[(&key, "ann", Role::Admin)], 1);
+    let mut envelope = Envelope::unsigned(serde_json::to_vec(&document).unwrap());
+    key.sign("release", &mut envelope);
+    assert!(pinned(&envelope).is_err());
+}
+
+#[test]
+fn expiry_is_judged_on_the_newest_version() {
+    let key = SigningKey::generate();
+    let keys = [(&key, "ann", Role::Admin)];
+    let first = pinned(&signed(&document(1, None, &keys, 1), &[&key])).unwrap();
+    let mut envelope = Envelope::unsigned(b"{}".to_vec());
+    key.sign(Authority::KIND, &mut envelope);
+    let late = NOW + 2000;
+    let refused = first.verify::<Authority>(&envelope, &Act::Authority, late);
+    assert!(matches!(refused, Err(RefuseEnvelope::Expired { .. })));
+    let mut next = document(2, Some(first.pin().digest), &keys, 1);
+    next.expires_secs = late + 1;
+    let second = first.advance(&signed(&next, &[&key])).unwrap();
+    let judged = second.verify::<Authority>(&envelope, &Act::Authority, late);
+    assert!(
+        matches!(judged, Err(RefuseEnvelope::Payload(_))),
+        "past expiry and signatures, to the bytes"
+    );
+}
+
+#[test]
+fn an_unreachable_threshold_and_an_unknown_field_are_refused() {
+    let key = SigningKey::generate();
+    let keys = [(&key, "ann", Role::Admin)];
+    assert!(pinned(&signed(&document(1, None, &keys, 2), &[&key])).is_err());
+    let mut with_field = serde_json::to_value(document(1, None, &keys, 1)).unwrap();
+    with_field["more"] = 1.into();
+    let mut envelope = Envelope::unsigned(serde_json::to_vec(&with_field).unwrap());
+    key.sign(Authority::KIND, &mut envelope);
+    assert!(matches!(pinned(&envelope), Err(RefuseAuthority::Payload(_))));
+}
+
+#[test]
+fn one_changed_byte_is_noticed_wherever_it_is() {
+    let key = SigningKey::generate();
+    let good = signed(&document(1, None, &[(&key, "ann", Role::Admin)], 1), &[&key]);
+    for at in 0..good.payload.len() {
+        let mut bad = good.clone();
+        bad.payload[at] ^= 1;
+        assert!(pinned(&bad).is_err(), "byte {at}");
+    }
+}

@@ -1,0 +1,120 @@
+//! Join grants: an operator's signed word that nodes may join, as what, from where and until when.
+
+use holdfast_proto::ids::{Digest, Generation, InvalidId, TrustDomain, UniqueId};
+use holdfast_proto::labels::Labels;
+use holdfast_proto::payload::Payload;
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
+use std::str::FromStr;
+
+/// A join grant. Whoever holds the secret of its token may enrol, as often and for as long as it says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JoinGrant {
+    /// Always `join-grant`.
+    pub kind: String,
+    /// Always 1.
+    pub format: u32,
+    /// The fleet.
+    pub trust_domain: TrustDomain,
+    /// The grant's own id.
+    pub id: UniqueId,
+    /// How many nodes may join by it.
+    pub uses: u32,
+    /// Until when, in Unix seconds.
+    pub not_after_secs: u64,
+    /// The labels of every node that joins by it: the first of the node's signed labels.
+    pub labels: Labels,
+    /// The names that nodes may take.
+    pub name_pattern: NamePattern,
+    /// The networks that nodes must enrol from; empty: any.
+    pub within: Vec<IpNet>,
+    /// The least generation that a node which joins by it accepts: no older release can be served to it.
+    pub least_generation: Generation,
+    /// The digest of the token's secret.
+    pub secret_digest: Digest,
+}
+
+impl Payload for JoinGrant {
+    const KIND: &'static str = "join-grant";
+    const FORMAT: u32 = 1;
+    const BYTES_MAX: usize = 16 * 1024;
+    fn kind(&self) -> &str {
+        &self.kind
+    }
+    fn format(&self) -> u32 {
+        self.format
+    }
+}
+
+impl JoinGrant {
+    /// Whether a node at `address` may enrol.
+    #[must_use]
+    pub fn covers(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.within.is_empty() || self.within.iter().any(|network| network.contains(&address))
+    }
+}
+
+/// A name, or the beginning of one with a `*` behind: `db-1`, `db-*`, `*`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct NamePattern(String);
+
+impl NamePattern {
+    /// Whether a node may take `name`.
+    #[must_use]
+    pub fn matches(&self, name: &str) -> bool {
+        self.0
+            .strip_suffix('*')
+            .map_or(self.0 == name, |beginning| name.starts_with(beginning))
+    }
+}
+
+impl FromStr for NamePattern {
+    type Err = InvalidId;
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        let beginning = text.strip_suffix('*').unwrap_or(text);
+        let fits = !text.is_empty()
+            && text.len() <= 64
+            && beginning
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b".-".contains(&b));
+        if !fits {
+            return Err(InvalidId::new(
+                "name pattern",
+                text,
+                "a node's name, or its beginning and '*', wanted: db-*",
+            ));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl TryFrom<String> for NamePattern {
+    type Error = InvalidId;
+    fn try_from(text: String) -> Result<Self, InvalidId> {
+        text.parse()
+    }
+}
+
+impl From<NamePattern> for String {
+    fn from(pattern: NamePattern) -> Self {
+        pattern.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_match_a_name_or_its_beginning() {
+        let pattern = |text: &str| text.parse::<NamePattern>().unwrap();
+        assert!(pattern("*").matches("anything"));
+        assert!(pattern("db-*").matches("db-1") && !pattern("db-*").matches("web-db-1"));
+        assert!(pattern("db-1").matches("db-1") && !pattern("db-1").matches("db-11"));
+        assert!("*x".parse::<NamePattern>().is_err() && "".parse::<NamePattern>().is_err());
+    }
+}
