@@ -6,3 +6,8 @@
         reason = "tests set up their own files, processes and clocks"
     )
 )]
+
+pub mod firewall;
+pub mod guard;
+pub mod host;
+pub mod reconcile;
