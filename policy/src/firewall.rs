@@ -10,6 +10,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use crate::network;
+
 /// The firewall of one node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -105,4 +107,74 @@ pub struct Flow {
     pub protocol: Protocol,
     /// The port at the receiving end.
     pub port: u16,
+}
+
+/// What the firewall makes of a flow, and why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Judgement<'a> {
+    /// Whether it passes.
+    pub verdict: Verdict,
+    /// The origin of the rule that decided; none when the default did, or the flow never leaves the machine.
+    pub by: Option<&'a str>,
+}
+
+impl Firewall {
+    /// What becomes of a flow that is opened anew: the rules alone, without what a host cannot live without.
+    ///
+    /// A flow to one of the node's own addresses runs over loopback, too; only 127.0.0.0/8 and ::1 are known as such here.
+    #[must_use]
+    pub fn judge(&self, flow: &Flow) -> Judgement<'_> {
+        // A dual-stack socket reports IPv4 peers as ::ffff:a.b.c.d; their packets are IPv4.
+        let peer = flow.peer.to_canonical();
+        if peer.is_loopback() {
+            return Judgement {
+                verdict: Verdict::Allow,
+                by: None,
+            };
+        }
+        let (rules, default) = match flow.direction {
+            Direction::Inbound => (&self.inbound, Verdict::Deny),
+            Direction::Outbound => (&self.outbound, self.outbound_default),
+        };
+        let matching = |verdict| {
+            rules.iter().find(|rule| {
+                rule.verdict == verdict
+                    && rule.covers(flow.protocol, flow.port)
+                    && self
+                        .networks(&rule.peers)
+                        .iter()
+                        .any(|network| network.contains(&peer))
+            })
+        };
+        let decided = matching(Verdict::Deny).or_else(|| matching(Verdict::Allow));
+        Judgement {
+            verdict: decided.map_or(default, |rule| rule.verdict),
+            by: decided.map(|rule| rule.origin.as_str()),
+        }
+    }
+
+    /// The networks that `peers` come to; a group that is not there has no members.
+    pub(crate) fn networks(&self, peers: &Peers) -> Vec<IpNet> {
+        match peers {
+            Peers::Any => network::everywhere().to_vec(),
+            Peers::These { groups, networks } => groups
+                .iter()
+                .filter_map(|name| self.groups.get(name))
+                .flatten()
+                .chain(networks)
+                .copied()
+                .collect(),
+        }
+    }
+}
+
+impl Rule {
+    /// Whether the rule speaks of this service.
+    pub(crate) fn covers(&self, protocol: Protocol, port: u16) -> bool {
+        self.services.is_empty()
+            || self
+                .services
+                .iter()
+                .any(|service| service.protocol == protocol && (service.first..=service.last).contains(&port))
+    }
 }
