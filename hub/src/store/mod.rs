@@ -1,7 +1,7 @@
 //! What the hub remembers: ordered keys, compare-and-set transactions, watches from a revision, leases.
 //!
-//! [`Store`] is the contract, the common ground of every engine: `memory::MemoryStore` for tests,
-//! `embedded::JournalStore` for one hub. `conformance` is the contract as tests; an engine that passes it may serve.
+//! [`Store`] is the contract, the common ground of every engine: [`memory::MemoryStore`] for tests,
+//! [`embedded::JournalStore`] for one hub. `conformance` is the contract as tests, for every engine the same.
 //! A change enters as a [`Txn`], which cannot be made without its [`audit`] entry, and takes exactly one [`Revision`].
 //!
 //! Invariants: nothing outside this module knows an engine; a reader never sees what is not durable; an acknowledged
@@ -17,8 +17,16 @@ use self::txn::{CommitError, Txn};
 use self::watch::{Watch, WatchError};
 
 pub mod audit;
+#[cfg(test)]
+mod conformance;
+pub mod embedded;
+mod index;
+mod journal;
 pub mod key;
 pub mod lease;
+mod live;
+pub mod lock;
+pub mod memory;
 pub mod txn;
 pub mod watch;
 

@@ -158,6 +158,11 @@ impl Txn {
         &self.operations
     }
 
+    /// What it changes, for who carries it out.
+    pub(super) fn into_operations(self) -> Vec<Operation> {
+        self.operations
+    }
+
     /// The limits that every engine keeps, so that what fits one fits all.
     ///
     /// # Errors

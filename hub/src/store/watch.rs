@@ -55,9 +55,10 @@ pub enum WatchError {
     Unavailable(#[from] Unavailable),
 }
 
-/// The latest transactions, one batch for each revision from [`Past::min`] on.
+/// The latest transactions, one batch for each revision.
 #[derive(Debug)]
 pub(super) struct Past {
+    /// The oldest revision that can still be told, or the next one if none can.
     min: Revision,
     batches: VecDeque<Arc<Batch>>,
     bytes: usize,
@@ -73,11 +74,6 @@ impl Past {
         }
     }
 
-    /// The oldest revision that can still be told, or the next one if none can.
-    pub(super) const fn min(&self) -> Revision {
-        self.min
-    }
-
     /// Remembers the next revision's batch, and forgets the oldest beyond the bounds.
     pub(super) fn push(&mut self, batch: Batch) {
         self.bytes += batch_bytes(&batch);
@@ -88,7 +84,7 @@ impl Past {
     }
 
     /// Forgets what is older than `min`.
-    #[cfg(any(test, feature = "testing"))]
+    #[cfg(test)]
     pub(super) fn compact(&mut self, min: Revision) {
         while self.min < min && !self.batches.is_empty() {
             self.forget_oldest();
@@ -154,7 +150,7 @@ mod tests {
         let mut past = Past::new();
         let last = TRANSACTIONS_MAX as u64 + 5;
         (1..=last).for_each(|revision| past.push(put(revision, "a", b"")));
-        assert_eq!(past.min(), Revision::new(6));
+        assert_eq!(past.min, Revision::new(6));
         let told = past
             .first_in(Revision::new(6), &Span::prefix(""))
             .unwrap()
@@ -167,7 +163,7 @@ mod tests {
         let mut past = Past::new();
         let half = vec![0; BYTES_MAX / 2];
         (1..=3).for_each(|revision| past.push(put(revision, "a", &half)));
-        assert_eq!(past.min(), Revision::new(3));
+        assert_eq!(past.min, Revision::new(3));
         let lost = past.first_in(Revision::new(2), &Span::prefix(""));
         assert_eq!(
             lost,

@@ -1,0 +1,88 @@
+//! One hub on one directory: an advisory lock that ends with its process, however that ends.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+
+/// The proof that nobody else works in a directory. Dropping it gives the directory free.
+#[derive(Debug)]
+pub struct DirLock {
+    dir: PathBuf,
+    /// flock(2) is bound to the open file; closing it unlocks.
+    _file: File,
+}
+
+/// Why a directory cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// Another process works in it.
+    #[error("another hub already serves from {}; stop it first", .dir.display())]
+    Held {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// The lock file cannot be made.
+    #[error("cannot lock {}; the directory must exist and belong to the hub's user", .path.display())]
+    Io {
+        /// The lock file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl DirLock {
+    /// Locks `dir`, which exists, through a file `lock` in it. Does not wait.
+    ///
+    /// # Errors
+    /// [`LockError::Held`] while another process, or another part of this one, holds it.
+    pub fn acquire(dir: &Path) -> Result<Self, LockError> {
+        let path = dir.join("lock");
+        let opened = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path);
+        let file = opened.map_err(|source| LockError::Io {
+            path: path.clone(),
+            source,
+        })?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Self {
+                dir: dir.to_owned(),
+                _file: file,
+            }),
+            Err(rustix::io::Errno::WOULDBLOCK) => Err(LockError::Held { dir: dir.to_owned() }),
+            Err(errno) => Err(LockError::Io {
+                path,
+                source: errno.into(),
+            }),
+        }
+    }
+
+    /// The locked directory.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_hub_on_the_directory_is_refused_until_the_first_is_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = DirLock::acquire(dir.path()).unwrap();
+        let refused = DirLock::acquire(dir.path()).unwrap_err().to_string();
+        assert!(refused.contains("another hub already serves from"), "{refused}");
+        drop(first);
+        DirLock::acquire(dir.path()).unwrap();
+    }
+}
