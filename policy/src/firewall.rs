@@ -178,3 +178,6 @@ impl Rule {
                 .any(|service| service.protocol == protocol && (service.first..=service.last).contains(&port))
     }
 }
+
+#[cfg(test)]
+mod tests;

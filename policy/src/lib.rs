@@ -18,3 +18,5 @@ pub mod release;
 pub mod render;
 pub mod selector;
 pub mod slice;
+#[cfg(test)]
+mod testing;

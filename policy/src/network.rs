@@ -116,3 +116,84 @@ pub(crate) fn everywhere() -> [IpNet; 2] {
 pub(crate) fn cover(networks: &[IpNet], part: &IpNet) -> bool {
     networks.iter().any(|network| network.contains(part))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{addresses, net, networks};
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    #[test]
+    fn addresses_and_networks_are_read() {
+        for (text, read) in [
+            ("10.77.0.1", "10.77.0.1/32"),
+            ("10.77.0.0/24", "10.77.0.0/24"),
+            ("fd00::1", "fd00::1/128"),
+            ("::/0", "::/0"),
+        ] {
+            assert_eq!(parse(text).unwrap().to_string(), read);
+        }
+    }
+
+    #[test]
+    fn a_network_with_host_bits_is_answered_with_the_right_one() {
+        let error = parse("10.77.0.9/24").unwrap_err();
+        assert_eq!(error.to_string(), "network '10.77.0.9/24' has host bits set");
+        assert_eq!(
+            error.help(),
+            "write 10.77.0.0/24 for the network, or 10.77.0.9 for the one address"
+        );
+    }
+
+    #[test]
+    fn ipv4_in_ipv6_is_answered_with_ipv4() {
+        assert_eq!(parse("::ffff:10.0.0.1").unwrap_err().help(), "write 10.0.0.1");
+        assert_eq!(
+            parse("::ffff:10.0.0.0/104").unwrap_err().help(),
+            "write 10.0.0.0/8"
+        );
+    }
+
+    #[test]
+    fn second_spellings_and_nonsense_are_refused() {
+        for bad in [
+            "",
+            "10",
+            "10.0.0.01",
+            "10.0.0.0/08",
+            "10.0.0.0/+8",
+            "10.0.0.0/33",
+            "10.0.0.0/",
+            "web/24",
+            "fe80::1%eth0",
+        ] {
+            assert!(matches!(parse(bad), Err(InvalidNetwork::Syntax(_))), "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn reading_never_panics(text: String) {
+            let _ = parse(&text).map_err(|error| error.help());
+        }
+
+        #[test]
+        fn aggregates_hold_the_same_addresses(networks in vec(networks(), 0..8), address in addresses()) {
+            let aggregated = aggregate(networks.clone());
+            let holds = |networks: &[IpNet]| networks.iter().any(|network| network.contains(&address));
+            prop_assert_eq!(holds(&networks), holds(&aggregated));
+            prop_assert!(networks.iter().all(|network| cover(&aggregated, network)));
+            prop_assert!(aggregated.is_sorted());
+        }
+    }
+
+    #[test]
+    fn everywhere_covers_both_families() {
+        assert!(
+            ["10.0.0.1", "fd00::/8", "0.0.0.0/0"]
+                .iter()
+                .all(|text| cover(&everywhere(), &net(text)))
+        );
+    }
+}

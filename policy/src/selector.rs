@@ -107,3 +107,66 @@ impl<'de> Deserialize<'de> for Selector {
             .map_err(serde::de::Error::custom)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::labels;
+    use proptest::prelude::*;
+
+    #[test]
+    fn all_matches_every_node_and_labels_match_together() {
+        let node = labels("role=db,site=home");
+        for (selector, matches) in [
+            ("all", true),
+            ("role=db", true),
+            ("role=db,site=home", true),
+            ("role=web", false),
+            ("role=db,tier=1", false),
+        ] {
+            assert_eq!(
+                selector.parse::<Selector>().unwrap().matches(&node),
+                matches,
+                "{selector}"
+            );
+        }
+        assert!(Selector::all().matches(&Labels::default()));
+    }
+
+    #[test]
+    fn a_selector_has_one_spelling() {
+        for other in [
+            "",
+            "site=home,role=db",
+            "role=db,role=db",
+            "role=db,",
+            "role = db",
+            "ALL",
+            "role",
+            "a=b=c",
+        ] {
+            assert!(other.parse::<Selector>().is_err(), "{other}");
+        }
+    }
+
+    #[test]
+    fn long_selectors_are_refused() {
+        let pairs: Vec<_> = (10..30).map(|n| format!("key{n}={}", "x".repeat(40))).collect();
+        assert!(pairs.join(",").parse::<Selector>().is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn what_parses_is_written_the_same_way(text in "[a-c]{1,2}(=[a-c.-]{1,3}){0,2}(,[a-c]=[a-c]){0,2}|\\PC{0,20}") {
+            if let Ok(selector) = text.parse::<Selector>() {
+                prop_assert_eq!(selector.to_string(), text);
+            }
+        }
+
+        #[test]
+        fn selectors_sort_as_their_texts(one in "[a-c]-?=[a-c]", other in "[a-c]-?=[a-c]") {
+            let (a, b): (Selector, Selector) = (one.parse().unwrap(), other.parse().unwrap());
+            prop_assert_eq!(a.cmp(&b), one.cmp(&other));
+        }
+    }
+}
