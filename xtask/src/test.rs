@@ -1,0 +1,195 @@
+//! `cargo xtask test`: the gate.
+//!
+//! Formatting, lints, documentation, unit and property tests here; the tests over real processes in a private world.
+//! What this machine cannot run is skipped by name and reason. The last line is `N passed, N failed, N skipped`.
+//!
+//! Every cargo command names the whole workspace: with another choice of packages cargo would choose other features of
+//! the dependencies, and build them all again.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+
+use crate::packages;
+use crate::shell::{bin_dir, bounded, cargo};
+use crate::step::Tally;
+use crate::world::World;
+
+/// A clean build on two slow cores takes about a third of this.
+const BUILD_LIMIT: Duration = Duration::from_secs(1200);
+/// The tests themselves; what hangs is ended with its whole world.
+const TEST_LIMIT: Duration = Duration::from_secs(600);
+/// An image takes half a minute from a near mirror.
+const IMAGE_LIMIT: Duration = Duration::from_secs(300);
+
+/// Tests over real processes mostly wait: more of them than cores shortens the gate.
+const TEST_THREADS: &str = "--test-threads=4";
+
+/// What was asked for on the command line.
+#[derive(Debug)]
+pub(crate) struct Options {
+    strict: bool,
+    only: Option<String>,
+}
+
+impl Options {
+    /// Reads the arguments behind `test`; nothing if one is unknown.
+    pub(crate) fn parse(mut args: &[&str]) -> Option<Self> {
+        let mut options = Self {
+            strict: std::env::var("CI").as_deref() == Ok("true"),
+            only: None,
+        };
+        loop {
+            args = match args {
+                [] => return Some(options),
+                ["--strict", rest @ ..] => {
+                    options.strict = true;
+                    rest
+                }
+                ["--only", name, rest @ ..] => {
+                    options.only = Some((*name).to_owned());
+                    rest
+                }
+                _ => return None,
+            };
+        }
+    }
+}
+
+/// Runs the gate.
+pub(crate) fn run(options: &Options) -> Result<ExitCode> {
+    let mut tally = Tally::default();
+    let filter = options.only.as_slice();
+    if filter.is_empty() {
+        lint(&mut tally)?;
+    }
+    tally.step("build", cargo(BUILD_LIMIT).args(["build", "--workspace"]))?;
+    tally.step(
+        "build the tests",
+        cargo(BUILD_LIMIT).args(["test", "--workspace", "--no-run"]),
+    )?;
+    if tally.failed > 0 {
+        return Ok(close(&tally, &[], options));
+    }
+    let unit = ["test", "--workspace", "--lib", "--bins", "--no-fail-fast"];
+    tally.step(
+        "unit and property tests",
+        cargo(TEST_LIMIT).args(unit).args(filter),
+    )?;
+    let skips = over_processes(&mut tally, filter)?;
+    // libtest knows no skipping: to it, a test that skipped itself has passed.
+    tally.passed = tally.passed.saturating_sub(skips.len() as u64);
+    Ok(close(&tally, &skips, options))
+}
+
+/// All that needs no test to run.
+fn lint(tally: &mut Tally) -> Result<()> {
+    const DENY: [&str; 3] = ["--", "-D", "warnings"];
+    tally.step("format", cargo(BUILD_LIMIT).args(["fmt", "--all", "--check"]))?;
+    let all = ["clippy", "--workspace", "--all-targets"];
+    tally.step("lints", cargo(BUILD_LIMIT).args(all).args(DENY))?;
+    let client = ["clippy", "-p", "holdfast-hub", "--no-default-features"];
+    tally.step(
+        "lints of the operator's CLI without the server",
+        cargo(BUILD_LIMIT).args(client).args(DENY),
+    )?;
+    let mut doc = cargo(BUILD_LIMIT);
+    doc.args(["doc", "--workspace", "--no-deps", "--document-private-items"]);
+    tally.step("documentation", doc.env("RUSTDOCFLAGS", "-D warnings"))
+}
+
+/// The tests over real processes, in a private world where there can be one. Returns `name: reason` of each skip.
+fn over_processes(tally: &mut Tally, filter: &[String]) -> Result<Vec<String>> {
+    let world = match packages::ensure(packages::NAMESPACES) {
+        Ok(()) => World::find(),
+        Err(install) => World::Refused(format!("programs are missing; run `{install}`")),
+    };
+    let log = bin_dir()?.join("holdfast-skips.txt");
+    // A log of an earlier run would be counted again.
+    match std::fs::remove_file(&log) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("cannot remove {}", log.display()));
+        }
+        _ => {}
+    }
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+    let mut tests = world.command(TEST_LIMIT, &cargo);
+    tests
+        .args([
+            "test",
+            "--workspace",
+            "--offline",
+            "--test",
+            "*",
+            "--no-fail-fast",
+        ])
+        .args(filter)
+        .args(["--", TEST_THREADS])
+        .env("HOLDFAST_SKIPS", &log);
+    match node_image(&world) {
+        Ok(image) => tests.env("HOLDFAST_LAB_IMAGE", image),
+        Err(reason) => tests.env("HOLDFAST_NO_LAB", reason),
+    };
+    tally.step("tests over real processes", &mut tests)?;
+    read_skips(&log)
+}
+
+/// The image of the booted nodes, made here because a world has no way to a mirror; or why there is none.
+fn node_image(world: &World) -> Result<PathBuf, String> {
+    if !matches!(world, World::Root) {
+        return Err("booted nodes need root".to_owned());
+    }
+    packages::ensure(packages::BOOTED_NODES)
+        .map_err(|install| format!("programs are missing; run `{install}`"))?;
+    let maker = bin_dir()
+        .map_err(|error| error.to_string())?
+        .join("holdfast-lab-image");
+    let made = bounded(IMAGE_LIMIT, &maker.to_string_lossy()).output();
+    let made = made.map_err(|error| format!("cannot start {}: {error}", maker.display()))?;
+    if made.status.success() {
+        return Ok(String::from_utf8_lossy(&made.stdout).trim().into());
+    }
+    let said = String::from_utf8_lossy(&made.stderr);
+    Err(format!(
+        "no image: {}",
+        said.trim().lines().last().unwrap_or("no reason given")
+    ))
+}
+
+fn read_skips(log: &Path) -> Result<Vec<String>> {
+    match std::fs::read_to_string(log) {
+        Ok(skips) => Ok(skips.lines().map(str::to_owned).collect()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", log.display())),
+    }
+}
+
+/// Says how it went, the closing line last.
+fn close(tally: &Tally, skips: &[String], options: &Options) -> ExitCode {
+    let mut good = tally.failed == 0;
+    println!();
+    for skip in skips {
+        println!("SKIP {skip}");
+    }
+    if options.strict && !skips.is_empty() {
+        println!("a skip is a failure here (--strict, or CI=true)");
+        good = false;
+    }
+    if let (Some(name), 0) = (&options.only, tally.tests) {
+        println!("no test is named like '{name}'");
+        good = false;
+    }
+    println!(
+        "{} passed, {} failed, {} skipped",
+        tally.passed,
+        tally.failed,
+        skips.len()
+    );
+    if good {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
