@@ -18,6 +18,8 @@ pub mod clock;
 pub mod csr;
 pub mod envelope;
 pub mod files;
+#[cfg(any(test, feature = "testing"))]
+pub mod files_testing;
 pub mod grant;
 pub mod issue;
 pub mod random;
