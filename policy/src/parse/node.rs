@@ -7,7 +7,7 @@ use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::options::{DuplicateKeyPolicy, MergeKeyPolicy};
-use serde_saphyr::{Error, Location, Spanned};
+use serde_saphyr::{Error, Location, MessageFormatter as _, Spanned};
 
 use super::diagnostic::Position;
 
@@ -79,7 +79,11 @@ fn options() -> serde_saphyr::Options {
 impl SyntaxError {
     fn new(error: &Error) -> Self {
         let at = error.location().map_or(Position::FILE, Position::from);
-        let (message, help) = match error.without_snippet() {
+        let mut cause = error;
+        while let Error::AliasError { error, .. } | Error::WithSnippet { error, .. } = cause {
+            cause = error;
+        }
+        let (message, help) = match cause {
             Error::DuplicateMappingKey { key, .. } => {
                 let key = key.as_deref().unwrap_or("a key");
                 (
@@ -98,14 +102,11 @@ impl SyntaxError {
             Error::Budget { .. }
             | Error::AliasReplayLimitExceeded { .. }
             | Error::AliasReplayStackDepthExceeded { .. } => (
-                format!(
-                    "the file is larger or deeper than any policy: {}",
-                    one_line(error)
-                ),
+                format!("the file is larger or deeper than any policy: {}", words(cause)),
                 "write it flatter, with fewer anchors, or split it over several files",
             ),
             _ => (
-                format!("this is no YAML: {}", one_line(error)),
+                format!("this is no YAML: {}", words(cause)),
                 "mend the syntax; a missing space, quote or bracket is often in the line before",
             ),
         };
@@ -113,15 +114,14 @@ impl SyntaxError {
     }
 }
 
-/// The library's message without the location that it appends, which a diagnostic shows in its own way.
-fn one_line(error: &Error) -> String {
-    let text = error.render_with_formatter(&serde_saphyr::UserMessageFormatter);
-    let text = text.lines().next().unwrap_or_default();
-    let end = text
-        .rfind(" at line ")
-        .or_else(|| text.rfind(", line "))
-        .unwrap_or(text.len());
-    text[..end].chars().take(200).collect()
+/// The library's own words, without its locations and without what a terminal would obey.
+fn words(error: &Error) -> String {
+    let words = serde_saphyr::UserMessageFormatter.format_message(error);
+    words
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .take(200)
+        .collect()
 }
 
 impl From<Location> for Position {
