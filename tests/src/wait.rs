@@ -24,11 +24,9 @@ pub fn until<T>(what: &str, limit: Duration, mut probe: impl FnMut() -> Result<T
     }
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the pause between two looks at a condition"
-)]
-fn pause(time: Duration) {
+/// Lets `time` pass: between two looks at a condition, or where the passing of time is itself what is measured.
+#[expect(clippy::disallowed_methods, reason = "the one place where the harness waits")]
+pub fn pause(time: Duration) {
     std::thread::sleep(time);
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::shell::{bounded, has, succeeds};
+use crate::shell::{bounded, has, is_root, succeeds};
 
 /// A Debian package, and a program of it that tells whether it is here. Asking for programs also works where there is
 /// no dpkg.
@@ -65,14 +65,16 @@ fn missing(wanted: &[Package]) -> Vec<&'static str> {
 
 /// Tries; whether it worked shows in what is then missing.
 fn install(names: &[&str]) {
-    let prefix: &[&str] = if succeeds(bounded(APT_LIMIT, "sh").args(["-c", "[ $(id -u) = 0 ]"])) {
-        &["env"]
+    let (program, more): (_, &[&str]) = if is_root() {
+        ("env", &[])
     } else {
-        &["sudo", "-n"]
+        ("sudo", &["--non-interactive", "env"])
     };
     let apt = |args: &[&str]| {
-        let mut apt = bounded(APT_LIMIT, prefix[0]);
-        apt.args(&prefix[1..]).arg("apt-get").args(args);
+        let mut apt = bounded(APT_LIMIT, program);
+        apt.args(more)
+            .args(["DEBIAN_FRONTEND=noninteractive", "apt-get"])
+            .args(args);
         succeeds(&mut apt)
     };
     // A fresh machine has no package lists at all.

@@ -44,12 +44,14 @@ pub(crate) fn bounded(limit: Duration, program: &str) -> Command {
     command
 }
 
-/// The cargo that runs us, bounded.
+/// The cargo that runs us.
+pub(crate) fn cargo_path() -> String {
+    std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned())
+}
+
+/// The same, bounded.
 pub(crate) fn cargo(limit: Duration) -> Command {
-    bounded(
-        limit,
-        &std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()),
-    )
+    bounded(limit, &cargo_path())
 }
 
 /// Whether `program` can be found.
@@ -57,6 +59,14 @@ pub(crate) fn has(program: &str) -> bool {
     search_path()
         .split(':')
         .any(|dir| Path::new(dir).join(program).is_file())
+}
+
+/// Whether we may do what root may.
+pub(crate) fn is_root() -> bool {
+    command("id")
+        .arg("-u")
+        .output()
+        .is_ok_and(|id| id.stdout == b"0\n")
 }
 
 /// Whether `command` runs and succeeds; what it prints is dropped.

@@ -17,6 +17,8 @@ pub(crate) struct Tally {
     pub(crate) failed: u64,
     /// How many of both were tests.
     pub(crate) tests: u64,
+    /// `name: reason` of each test that skipped itself. To libtest, which knows no skipping, it has passed.
+    pub(crate) skips: Vec<String>,
 }
 
 impl Tally {
@@ -43,6 +45,8 @@ impl Tally {
             let line = line?;
             if let Some(counts) = Counts::parse(&line) {
                 seen = Some(seen.unwrap_or_default().plus(&counts));
+            } else if let Some(skip) = line.strip_prefix("SKIP ") {
+                self.skips.push(skip.to_owned());
             } else if line.starts_with("test ") && line.ends_with("FAILED") {
                 print!("\n  {line}");
                 std::io::stdout().flush()?;

@@ -6,14 +6,14 @@
 //! Every cargo command names the whole workspace: with another choice of packages cargo would choose other features of
 //! the dependencies, and build them all again.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use crate::packages;
-use crate::shell::{bin_dir, bounded, cargo};
+use crate::shell::{bin_dir, bounded, cargo, cargo_path};
 use crate::step::Tally;
 use crate::world::World;
 
@@ -71,17 +71,15 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         cargo(BUILD_LIMIT).args(["test", "--workspace", "--no-run"]),
     )?;
     if tally.failed > 0 {
-        return Ok(close(&tally, &[], options));
+        return Ok(close(&tally, options));
     }
     let unit = ["test", "--workspace", "--lib", "--bins", "--no-fail-fast"];
     tally.step(
         "unit and property tests",
         cargo(TEST_LIMIT).args(unit).args(filter),
     )?;
-    let skips = over_processes(&mut tally, filter)?;
-    // libtest knows no skipping: to it, a test that skipped itself has passed.
-    tally.passed = tally.passed.saturating_sub(skips.len() as u64);
-    Ok(close(&tally, &skips, options))
+    over_processes(&mut tally, filter)?;
+    Ok(close(&tally, options))
 }
 
 /// All that needs no test to run.
@@ -100,22 +98,13 @@ fn lint(tally: &mut Tally) -> Result<()> {
     tally.step("documentation", doc.env("RUSTDOCFLAGS", "-D warnings"))
 }
 
-/// The tests over real processes, in a private world where there can be one. Returns `name: reason` of each skip.
-fn over_processes(tally: &mut Tally, filter: &[String]) -> Result<Vec<String>> {
+/// The tests over real processes, in a private world where there can be one.
+fn over_processes(tally: &mut Tally, filter: &[String]) -> Result<()> {
     let world = match packages::ensure(packages::NAMESPACES) {
         Ok(()) => World::find(),
         Err(install) => World::Refused(format!("programs are missing; run `{install}`")),
     };
-    let log = bin_dir()?.join("holdfast-skips.txt");
-    // A log of an earlier run would be counted again.
-    match std::fs::remove_file(&log) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(error).with_context(|| format!("cannot remove {}", log.display()));
-        }
-        _ => {}
-    }
-    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-    let mut tests = world.command(TEST_LIMIT, &cargo);
+    let mut tests = world.command(TEST_LIMIT, &cargo_path());
     tests
         .args([
             "test",
@@ -126,14 +115,12 @@ fn over_processes(tally: &mut Tally, filter: &[String]) -> Result<Vec<String>> {
             "--no-fail-fast",
         ])
         .args(filter)
-        .args(["--", TEST_THREADS])
-        .env("HOLDFAST_SKIPS", &log);
+        .args(["--", TEST_THREADS]);
     match node_image(&world) {
         Ok(image) => tests.env("HOLDFAST_LAB_IMAGE", image),
         Err(reason) => tests.env("HOLDFAST_NO_LAB", reason),
     };
-    tally.step("tests over real processes", &mut tests)?;
-    read_skips(&log)
+    tally.step("tests over real processes", &mut tests)
 }
 
 /// The image of the booted nodes, made here because a world has no way to a mirror; or why there is none.
@@ -158,22 +145,14 @@ fn node_image(world: &World) -> Result<PathBuf, String> {
     ))
 }
 
-fn read_skips(log: &Path) -> Result<Vec<String>> {
-    match std::fs::read_to_string(log) {
-        Ok(skips) => Ok(skips.lines().map(str::to_owned).collect()),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(error) => Err(error).with_context(|| format!("cannot read {}", log.display())),
-    }
-}
-
 /// Says how it went, the closing line last.
-fn close(tally: &Tally, skips: &[String], options: &Options) -> ExitCode {
+fn close(tally: &Tally, options: &Options) -> ExitCode {
     let mut good = tally.failed == 0;
     println!();
-    for skip in skips {
+    for skip in &tally.skips {
         println!("SKIP {skip}");
     }
-    if options.strict && !skips.is_empty() {
+    if options.strict && !tally.skips.is_empty() {
         println!("a skip is a failure here (--strict, or CI=true)");
         good = false;
     }
@@ -181,12 +160,9 @@ fn close(tally: &Tally, skips: &[String], options: &Options) -> ExitCode {
         println!("no test is named like '{name}'");
         good = false;
     }
-    println!(
-        "{} passed, {} failed, {} skipped",
-        tally.passed,
-        tally.failed,
-        skips.len()
-    );
+    let skipped = tally.skips.len() as u64;
+    let passed = tally.passed.saturating_sub(skipped);
+    println!("{passed} passed, {} failed, {skipped} skipped", tally.failed);
     if good {
         ExitCode::SUCCESS
     } else {

@@ -7,7 +7,7 @@
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::shell::{bounded, command};
+use crate::shell::{bounded, is_root};
 
 /// Set inside a world, to `root` or `user`: the tests then know that they may.
 const INSIDE: &str = "HOLDFAST_WORLD";
@@ -77,11 +77,7 @@ impl World {
 
     fn probe(&self) -> Result<(), String> {
         const LIMIT: Duration = Duration::from_secs(20);
-        let is_root = command("id")
-            .arg("-u")
-            .output()
-            .is_ok_and(|id| id.stdout == b"0\n");
-        if matches!(self, Self::Root) && !is_root {
+        if matches!(self, Self::Root) && !is_root() {
             return Err("we are not root".to_owned());
         }
         let probe = self
