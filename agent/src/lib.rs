@@ -10,4 +10,5 @@
 pub mod firewall;
 pub mod guard;
 pub mod host;
+pub mod inventory;
 pub mod reconcile;
