@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use super::nft::TABLE;
 
 /// What a table holds, without what changes by itself (handles, counters, order within sets). Rules keep their order.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Listing(Vec<Entry>);
 
@@ -169,10 +169,10 @@ fn entry(object: &Value) -> Option<Entry> {
         "table" => (Rank::Table, format!("table {}", text("name"))),
         "set" => {
             let elements = content.get("elem").and_then(Value::as_array).map_or(0, Vec::len);
-            let (name, comment) = (text("name"), text("comment"));
+            // Not by its comment, which nft 1.0.6 drops from JSON.
             (
                 Rank::Set,
-                format!("set {name} of {comment} with {elements} elements"),
+                format!("set {} with {elements} elements", text("name")),
             )
         }
         "chain" => (Rank::Chain, chain_label(content)),
@@ -214,7 +214,7 @@ fn verdict(rule: &Map<String, Value>) -> &str {
         .map_or("?", String::as_str)
 }
 
-/// Takes out what changes by itself and sorts what has no order.
+/// Takes out what changes by itself, sorts what has no order, and words alike what means the same.
 fn canonicalise(value: &mut Value) {
     match value {
         Value::Object(map) => {
@@ -228,9 +228,18 @@ fn canonicalise(value: &mut Value) {
                     elements.sort_by_cached_key(Value::to_string);
                 }
             }
+            // nft lists neighbours in an anonymous set as one range, and a set of one, once loaded, as no set.
+            if let Some(Value::Array(elements)) = map.get_mut("set")
+                && elements.len() == 1
+                && let Some(only) = elements.pop()
+            {
+                *value = only;
+            }
         }
         Value::Array(items) => items.iter_mut().for_each(canonicalise),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }
 
+#[cfg(test)]
+mod tests;

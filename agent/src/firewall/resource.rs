@@ -99,12 +99,15 @@ impl FirewallTable {
     async fn load(&self, ruleset: &Ruleset) -> Result<(), HostError> {
         kernel::load(ruleset.json()).await?;
         let rendered = rendered(ruleset);
-        let listing = kernel::list().await?.map(|objects| Listing::of(&objects));
-        let Some(listing) = listing.filter(|listing| listing.has_shape_of(&rendered)) else {
+        let listing = kernel::list()
+            .await?
+            .map(|objects| Listing::of(&objects))
+            .unwrap_or_default();
+        if !listing.has_shape_of(&rendered) {
             // Remembering this would declare somebody else's edit to be ours.
-            let detail = "table inet holdfast was changed by another program while we loaded it".to_owned();
+            let detail = rendered.difference_in_shape(&listing).to_string();
             return Err(HostError::Unfaithful { detail });
-        };
+        }
         let loaded = Loaded {
             format: LOADED_FORMAT,
             ruleset: ruleset.digest(),
