@@ -22,7 +22,7 @@ pub struct NodeFacts {
     pub hubs: Vec<(IpAddr, u16)>,
 }
 
-/// A way that would be cut, by the origin of a deny rule or, if none, by the default.
+/// A way that would be cut.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Lockout {
     /// An operator who is logged in could not come back.
@@ -32,7 +32,7 @@ pub enum Lockout {
         /// The port it came to.
         port: u16,
         /// What denies it.
-        by: Option<String>,
+        by: Cause,
     },
     /// sshd listens, and nobody at all could reach it.
     SshPort {
@@ -46,7 +46,7 @@ pub enum Lockout {
         /// The hub's port.
         port: u16,
         /// What denies it.
-        by: Option<String>,
+        by: Cause,
     },
     /// The policy wants a port kept reachable that its own rules close.
     Keep {
@@ -55,8 +55,17 @@ pub enum Lockout {
         /// From where it should be reachable.
         from: IpNet,
         /// What denies it.
-        by: Option<String>,
+        by: Cause,
     },
+}
+
+/// What denies a flow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cause {
+    /// The deny rule with this origin.
+    Rule(String),
+    /// The default, as no rule allows the flow.
+    Default,
 }
 
 /// Every way that `state` would cut on a node with these facts.
@@ -66,38 +75,42 @@ pub fn find(state: &DesiredState, facts: &NodeFacts) -> Vec<Lockout> {
         return Vec::new();
     };
     let peers = facts.ssh_peers.iter().filter_map(|&(peer, port)| {
-        cut(firewall, Direction::Inbound, peer, port).map(|by| Lockout::SshPeer { peer, port, by })
+        let by = cut(firewall, Direction::Inbound, peer, port)?;
+        Some(Lockout::SshPeer { peer, port, by })
     });
-    let ports = facts
-        .ssh_ports
-        .iter()
-        .filter(|&&port| is_closed(firewall, port))
-        .map(|&port| Lockout::SshPort { port });
+    let closed = facts.ssh_ports.iter().filter(|&&port| is_closed(firewall, port));
+    let ports = closed.map(|&port| Lockout::SshPort { port });
     let hubs = facts.hubs.iter().filter_map(|&(address, port)| {
-        cut(firewall, Direction::Outbound, address, port).map(|by| Lockout::Hub { address, port, by })
+        let by = cut(firewall, Direction::Outbound, address, port)?;
+        Some(Lockout::Hub { address, port, by })
     });
-    let keeps = state.keeps.iter().flat_map(|keep| {
-        let from = keep.from.iter();
-        from.filter_map(|&from| {
-            closed_to(firewall, keep.tcp, from).map(|by| Lockout::Keep {
-                port: keep.tcp,
-                from,
-                by,
-            })
-        })
+    let wanted = state
+        .keeps
+        .iter()
+        .flat_map(|keep| keep.from.iter().map(|&from| (keep.tcp, from)));
+    let keeps = wanted.filter_map(|(port, from)| {
+        let by = cut_off(firewall, port, from)?;
+        Some(Lockout::Keep { port, from, by })
     });
     peers.chain(ports).chain(hubs).chain(keeps).collect()
 }
 
-/// What cuts the flow: `Some(None)` is the default.
-fn cut(firewall: &Firewall, direction: Direction, peer: IpAddr, port: u16) -> Option<Option<String>> {
+/// What denies the flow, if anything does.
+fn cut(firewall: &Firewall, direction: Direction, peer: IpAddr, port: u16) -> Option<Cause> {
     let judged = firewall.judge(&Flow {
         direction,
         peer,
         protocol: Protocol::Tcp,
         port,
     });
-    (judged.verdict == Verdict::Deny).then(|| judged.by.map(str::to_owned))
+    match judged.verdict {
+        Verdict::Allow => None,
+        Verdict::Deny => Some(
+            judged
+                .by
+                .map_or(Cause::Default, |origin| Cause::Rule(origin.to_owned())),
+        ),
+    }
 }
 
 /// Whether no address could open a connection to `port`.
@@ -108,13 +121,18 @@ fn is_closed(firewall: &Firewall, port: u16) -> bool {
         .all(|open| network::cover(&denied, open))
 }
 
-/// What keeps part of `from` out of `port`; a deny of only some of its addresses is the operator's exception.
-fn closed_to(firewall: &Firewall, port: u16, from: IpNet) -> Option<Option<String>> {
-    let denies = |rule: &&Rule| network::cover(&network::aggregate(firewall.networks(&rule.peers)), &from);
-    if let Some(rule) = inbound(firewall, Verdict::Deny, port).find(denies) {
-        return Some(Some(rule.origin.clone()));
+/// What keeps `from` out of `port`. A deny of only some of its addresses is the operator's exception; an allow of only
+/// some is not what the keep asks for.
+fn cut_off(firewall: &Firewall, port: u16, from: IpNet) -> Option<Cause> {
+    if network::cover(&reach(firewall, Verdict::Deny, port), &from) {
+        let meets = |network: &IpNet| network.contains(&from) || from.contains(network);
+        let mut denies = inbound(firewall, Verdict::Deny, port);
+        return denies
+            .find(|rule| firewall.networks(&rule.peers).iter().any(meets))
+            .map(|rule| Cause::Rule(rule.origin.clone()));
     }
-    (!network::cover(&reach(firewall, Verdict::Allow, port), &from)).then_some(None)
+    let allowed = network::cover(&reach(firewall, Verdict::Allow, port), &from);
+    (!allowed).then_some(Cause::Default)
 }
 
 fn inbound(firewall: &Firewall, verdict: Verdict, port: u16) -> impl Iterator<Item = &Rule> {
@@ -127,71 +145,61 @@ fn reach(firewall: &Firewall, verdict: Verdict, port: u16) -> Vec<IpNet> {
     network::aggregate(inbound(firewall, verdict, port).flat_map(|rule| firewall.networks(&rule.peers)))
 }
 
-impl fmt::Display for Lockout {
+impl Cause {
+    /// What to do about it, where `allow` is the rule that is missing.
+    fn mend(&self, allow: &str) -> String {
+        match self {
+            Self::Rule(origin) => format!("narrow or remove that rule ({origin}); a deny always wins"),
+            Self::Default => format!("add {allow}"),
+        }
+    }
+}
+
+impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Rule(origin) => write!(f, "denied by the rule at {origin}"),
+            Self::Default => f.write_str("no rule allows it and the default denies"),
+        }
+    }
+}
+
+impl fmt::Display for Lockout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let inbound =
+            |port: &u16, from: &str| format!("`allow: {{ tcp: [{port}], from: [{from}] }}` under `inbound`");
+        match self {
             Self::SshPeer { peer, port, by } => {
+                let mend = by.mend(&inbound(port, &peer.to_string()));
                 write!(
                     f,
-                    "ssh from {peer} to port {port}, open now, could not be opened again: {}; ",
-                    Cause(by)
-                )?;
-                write_mend(
-                    f,
-                    by,
-                    &format!("`allow: {{ tcp: [{port}], from: [{peer}] }}` under `inbound`"),
+                    "ssh from {peer} to port {port}, open now, could not be opened again: {by}; {mend}"
                 )
             }
-            Self::SshPort { port } => write!(
-                f,
-                "sshd listens on port {port} and nobody could reach it; \
-                 add `allow: {{ tcp: [{port}], from: [<your network>] }}` under `inbound`"
-            ),
-            Self::Hub { address, port, by } => {
+            Self::SshPort { port } => {
+                let allow = inbound(port, "<your network>");
                 write!(
                     f,
-                    "the way to the hub at {address} port {port} would be cut: {}; ",
-                    Cause(by)
-                )?;
-                write_mend(
+                    "sshd listens on port {port} and nobody could reach it; add {allow}"
+                )
+            }
+            Self::Hub { address, port, by } => {
+                let allow = format!("`allow: {{ tcp: [{port}], to: [{address}] }}` under `outbound`");
+                let mend = by.mend(&allow);
+                write!(
                     f,
-                    by,
-                    &format!("`allow: {{ tcp: [{port}], to: [{address}] }}` under `outbound`"),
+                    "the way to the hub at {address} port {port} would be cut: {by}; {mend}"
                 )
             }
             Self::Keep { port, from, by } => {
                 let from = shown(from);
+                let mend = by.mend(&inbound(port, &from));
                 write!(
                     f,
-                    "the policy keeps tcp {port} from {from}, but its own rules close it: {}; ",
-                    Cause(by)
-                )?;
-                write_mend(
-                    f,
-                    by,
-                    &format!("`allow: {{ tcp: [{port}], from: [{from}] }}` under `inbound`"),
+                    "the policy keeps tcp {port} from {from}, but its own rules close it: {by}; {mend}"
                 )
             }
         }
-    }
-}
-
-/// What decided, in words.
-struct Cause<'a>(&'a Option<String>);
-
-impl fmt::Display for Cause<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Some(origin) => write!(f, "denied by the rule at {origin}"),
-            None => f.write_str("no rule allows it and the default denies"),
-        }
-    }
-}
-
-fn write_mend(f: &mut fmt::Formatter<'_>, by: &Option<String>, allow: &str) -> fmt::Result {
-    match by {
-        Some(origin) => write!(f, "narrow or remove that rule ({origin}); a deny always wins"),
-        None => write!(f, "add {allow}"),
     }
 }
 

@@ -1,8 +1,8 @@
 //! Parsing: an operator's files become a [`Policy`], or a list of everything that is wrong with them.
 //!
-//! Three steps: [`node`] reads YAML into a tree in which every value knows its place (one syntax error per file ends that
-//! file); [`groups`] then [`rules`] walk the trees with a [`walk::Walker`], which collects all errors instead of the first;
-//! what remains is merged into slices. Invariant: no diagnostics means that every slice is sound.
+//! Three steps: `node` reads YAML into a tree in which every value knows its place (a syntax error ends that one file);
+//! `groups`, then `rules`, walk the trees with a `walk::Walker`, which collects every mistake instead of the first; what
+//! they made is merged into slices. Invariant: without a diagnostic every slice is sound.
 
 mod diagnostic;
 mod groups;

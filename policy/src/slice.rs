@@ -1,7 +1,7 @@
 //! Slices: the part of a release for one selector, content-addressed.
 //!
 //! A slice is signed through its digest in the manifest, so its bytes have one spelling: JSON as [`Slice::to_bytes`]
-//! writes it, `kind` and `format` first. Invariant: a [`Slice`] is sound (see [`check`]); both ways to make one,
+//! writes it, `kind` and `format` first. Invariant: a [`Slice`] is sound (`check` says what that is); both ways to make one,
 //! [`crate::parse::load`] and [`Slice::parse`], end there.
 
 mod check;
@@ -14,6 +14,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::firewall::{Peers, Rule, Verdict};
+pub use crate::network::InvalidNetwork;
 use crate::selector::Selector;
 pub use check::{Flaw, GROUPS_MAX, KEEPS_MAX, NETWORKS_MAX, RULES_MAX, SERVICES_MAX};
 pub(crate) use check::{is_file_name, is_group_name};

@@ -119,13 +119,13 @@ fn a_keep_that_the_rules_close_is_named() {
         [Lockout::Keep {
             port: 22,
             from: net("10.77.0.0/16"),
-            by: None
+            by: Cause::Default
         }]
     );
     let exception = rule(Verdict::Deny, these(&[], &["10.77.0.66"]), &[], "x.yaml:3");
     state.firewall.as_mut().unwrap().inbound.push(exception);
     state.keeps = vec![keep("10.77.0.0/25"), keep("10.77.0.66")];
-    let by = Some("x.yaml:3".to_owned());
+    let by = Cause::Rule("x.yaml:3".to_owned());
     assert_eq!(
         find(&state, &facts()),
         [Lockout::Keep {
@@ -148,6 +148,6 @@ proptest! {
     fn a_keep_without_lockout_or_exception_passes(slices in slices(), members in members(), port in 1..6_u16, peer in addresses()) {
         let firewall = render(&slices, &members).unwrap().firewall.unwrap();
         let passes = cut(&firewall, Direction::Inbound, peer, port).is_none();
-        prop_assert_eq!(passes, closed_to(&firewall, port, peer.into()).is_none());
+        prop_assert_eq!(passes, cut_off(&firewall, port, peer.into()).is_none());
     }
 }

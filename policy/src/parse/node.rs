@@ -50,7 +50,7 @@ pub(super) fn read(text: &str) -> Result<Node, SyntaxError> {
     serde_saphyr::from_str_with_options(text, options()).map_err(|error| SyntaxError::new(&error))
 }
 
-/// Half of the nesting that a policy needs would do; the rest is room for aliases, which are read as what they stand for.
+/// A policy nests seven deep and needs hardly an anchor: the bounds leave room, and keep small what aliases can multiply.
 fn options() -> serde_saphyr::Options {
     serde_saphyr::options! {
         budget: serde_saphyr::budget! {
@@ -58,11 +58,11 @@ fn options() -> serde_saphyr::Options {
             flow_nesting_limit: 16,
             max_anchors: 1_000,
             max_aliases: 1_000,
-            max_recorded_anchor_events: 100_000,
+            max_recorded_anchor_events: 20_000,
             max_recorded_anchor_bytes: 4 * 1024 * 1024,
         },
         alias_limits: serde_saphyr::alias_limits! {
-            max_total_replayed_events: 100_000,
+            max_total_replayed_events: 20_000,
             max_replay_stack_depth: 8,
         },
         duplicate_keys: DuplicateKeyPolicy::Error,

@@ -75,6 +75,18 @@ fn the_lab_of_the_readme_loads() {
 }
 
 #[test]
+fn the_example_of_the_reference_means_the_same_as_the_lab() {
+    let reference = include_str!("../../../docs/policy.md");
+    let (_, example) = reference.split_once("```yaml\n").unwrap();
+    let (example, _) = example.split_once("```").unwrap();
+    let meaning = |policy: Policy| policy.slices.into_iter().map(without_origins).collect::<Vec<_>>();
+    assert_eq!(
+        meaning(load(&[("x.yaml", example)]).unwrap()),
+        meaning(load(&lab()).unwrap())
+    );
+}
+
+#[test]
 fn the_order_of_files_given_does_not_matter() {
     let mut turned = lab();
     turned.reverse();
@@ -105,6 +117,17 @@ fn ports_and_peers_are_read_in_all_their_spellings() {
         policy.slices()[0].inbound,
         [rule(Verdict::Allow, peers, &services, "x.yaml:5")]
     );
+}
+
+#[test]
+fn words_that_other_yaml_readers_take_for_something_else_are_words() {
+    let text = "policies: [{ select: { role: no, on: off } }]";
+    assert_eq!(
+        *load(&[("x.yaml", text)]).unwrap().slices()[0].selector(),
+        selector("on=off,role=no")
+    );
+    let said = refusals(&inbound("      - allow: { tcp: [010, 1_0], from: any }"));
+    assert_eq!(said.len(), 2, "{said:?}");
 }
 
 #[test]
