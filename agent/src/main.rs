@@ -1,5 +1,6 @@
 //! `holdfast-agent`: the program on each node.
 
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -36,6 +37,7 @@ fn main() -> anyhow::Result<ExitCode> {
     let cli = Cli::parse();
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         // A guard whose reader died with the agent must go on: by default a failed log line is told on stderr, and panics.
         .log_internal_errors(false)
         .with_env_filter(

@@ -1,5 +1,9 @@
 //! The firewall against the real nft and kernel, each test in a network namespace of its own.
-#![allow(clippy::disallowed_methods, reason = "tests start programs of their own")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "tests start programs of their own, and fail by panicking"
+)]
 
 mod namespace;
 

@@ -148,7 +148,7 @@ impl Armed {
     /// [`UndoError`]; the next start tries again.
     pub async fn undo_now(self) -> Result<(), UndoError> {
         match self.place.advance(&*self.files, State::Armed, State::Undoing) {
-            Err(error) if !error.is_not_found() => return Err(error.into()),
+            Err(error) if !error.is_not_found() => Err(error.into()),
             Ok(()) | Err(_) => finish(&*self.files, &self.place).await,
         }
     }

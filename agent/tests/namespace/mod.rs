@@ -46,10 +46,11 @@ pub(crate) fn inside(name: &str, body: impl Future<Output = ()>) {
     assert!(said.contains("1 passed"), "no test is called {name}: {said}");
 }
 
-/// Past the test runner, which would keep a passing test's words to itself.
+/// Said past the test runner, which would keep a passing test's words to itself; `cargo xtask test` counts it.
 fn skip(name: &str, reason: &str) {
-    assert!(std::env::var("CI").is_err(), "{name}: {reason}");
-    writeln!(std::io::stderr(), "SKIP {name}: {reason}").unwrap();
+    // One write: the lines of tests that run at once do not mix.
+    let line = format!("SKIP {name}: {reason}\n");
+    std::io::stderr().write_all(line.as_bytes()).unwrap();
 }
 
 /// The machine's own files, as the agent takes them.
