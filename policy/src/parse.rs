@@ -80,7 +80,7 @@ pub fn load<N: AsRef<str>, T: AsRef<str>>(files: &[(N, T)]) -> Result<Policy, Ve
         .iter()
         .filter_map(|(name, root)| outline(name, root, &mut found))
         .collect();
-    let groups = Groups::read(&outlines, &mut found);
+    let groups = Groups::read(&outlines, trees.len() == sources.len(), &mut found);
     let drafts = merge(&outlines, &groups, &mut found);
     if found.is_empty() {
         check_drafts(&drafts, &mut found);

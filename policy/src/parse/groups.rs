@@ -15,7 +15,11 @@ use crate::selector::Selector;
 use crate::slice::{GROUPS_MAX, Group, NETWORKS_MAX, Slice, is_group_name};
 
 /// Every group of a policy, by name.
-pub(super) struct Groups(BTreeMap<String, Definition>);
+pub(super) struct Groups {
+    definitions: BTreeMap<String, Definition>,
+    /// Whether every file was read; otherwise an unknown name is no mistake of who uses it.
+    complete: bool,
+}
 
 struct Definition {
     /// None if there is a mistake in it; the name is known all the same, so that its uses are no further mistakes.
@@ -24,9 +28,9 @@ struct Definition {
 }
 
 impl Groups {
-    /// Reads the groups of all files.
-    pub(super) fn read(outlines: &[Outline<'_>], found: &mut Vec<Diagnostic>) -> Self {
-        let mut groups: BTreeMap<String, Definition> = BTreeMap::new();
+    /// Reads the groups of these files; `complete` says whether they are all there are.
+    pub(super) fn read(outlines: &[Outline<'_>], complete: bool, found: &mut Vec<Diagnostic>) -> Self {
+        let mut definitions: BTreeMap<String, Definition> = BTreeMap::new();
         for outline in outlines {
             let mut walker = Walker::new(outline.name, found);
             let section = outline
@@ -39,35 +43,43 @@ impl Groups {
                     continue;
                 }
                 let group = group(&mut walker, node);
-                if let Some(first) = groups.get(&key.text) {
+                if let Some(first) = definitions.get(&key.text) {
                     let message = format!("group '{}' is already defined at {}", key.text, first.origin);
                     walker.report(key.at, message, "give one of the two another name, or join them");
                     continue;
                 }
-                if groups.len() == GROUPS_MAX {
+                if definitions.len() == GROUPS_MAX {
                     let message = format!("more than {GROUPS_MAX} groups");
                     walker.report(
                         key.at,
                         message,
                         "write addresses in the rules, or select by fewer labels",
                     );
-                    return Self(groups);
+                    return Self {
+                        definitions,
+                        complete: false,
+                    };
                 }
                 let origin = walker.origin(key.at);
-                groups.insert(key.text.clone(), Definition { group, origin });
+                definitions.insert(key.text.clone(), Definition { group, origin });
             }
         }
-        Self(groups)
+        Self {
+            definitions,
+            complete,
+        }
     }
 
     /// The group called `name`, or a report; none as well if its definition is wrong.
     pub(super) fn find(&self, walker: &mut Walker<'_>, at: Position, name: &str) -> Option<&Group> {
-        let Some(definition) = self.0.get(name) else {
-            let help = match nearest(name, self.0.keys().map(String::as_str)) {
-                Some(near) => format!("did you mean '{near}'? otherwise define it under `groups:`"),
-                None => "define it under `groups:`, in this file or another".to_owned(),
-            };
-            walker.report(at, format!("there is no group '{}'", cut(name)), help);
+        let Some(definition) = self.definitions.get(name) else {
+            if self.complete && walker.has_room() {
+                let help = match nearest(name, self.definitions.keys().map(String::as_str)) {
+                    Some(near) => format!("did you mean '{near}'? otherwise define it under `groups:`"),
+                    None => "define it under `groups:`, in this file or another".to_owned(),
+                };
+                walker.report(at, format!("there is no group '{}'", cut(name)), help);
+            }
             return None;
         };
         definition.group.as_ref()
@@ -75,7 +87,7 @@ impl Groups {
 
     /// The literal addresses of the group called `name`, for a suggestion.
     pub(super) fn addresses(&self, name: &str) -> Option<&[IpNet]> {
-        match self.0.get(name)?.group.as_ref()? {
+        match self.definitions.get(name)?.group.as_ref()? {
             Group::Literal { addresses } => Some(addresses),
             Group::Selected { .. } => None,
         }
@@ -83,7 +95,7 @@ impl Groups {
 
     /// The groups that the rules and keeps of `slice` name.
     pub(super) fn named(&self, slice: &Slice) -> BTreeMap<String, Group> {
-        let definition = |name: &str| self.0.get(name)?.group.clone();
+        let definition = |name: &str| self.definitions.get(name)?.group.clone();
         slice
             .named_groups()
             .filter_map(|name| Some((name.to_owned(), definition(name)?)))

@@ -311,6 +311,17 @@ fn broken_yaml_is_reported_once_for_each_file() {
 }
 
 #[test]
+fn a_broken_file_does_not_make_its_groups_unknown() {
+    let mut files = lab();
+    files[2].1 = "groups: {";
+    let found = load(&files).unwrap_err();
+    assert!(
+        matches!(&found[..], [one] if one.file == "groups.yaml"),
+        "{found:?}"
+    );
+}
+
+#[test]
 fn sets_of_files_without_policies_are_refused() {
     let none: [(&str, &str); 0] = [];
     for (files, wanted) in [

@@ -2,6 +2,7 @@
 //!
 //! After a mistake its methods return something empty, so that the walk goes on; no result is used once there is a diagnostic.
 
+use super::DIAGNOSTICS_MAX;
 use super::diagnostic::{Diagnostic, Position};
 use super::nearest::nearest;
 use super::node::{Key, Node, Value};
@@ -17,7 +18,11 @@ impl<'a> Walker<'a> {
         Self { file, found }
     }
 
+    /// Adds a diagnostic while there is room: a file of nothing but mistakes must not fill the memory.
     pub(super) fn report(&mut self, at: Position, message: impl Into<String>, help: impl Into<String>) {
+        if !self.has_room() {
+            return;
+        }
         self.found.push(Diagnostic {
             file: self.file.to_owned(),
             line: at.line,
@@ -25,6 +30,11 @@ impl<'a> Walker<'a> {
             message: message.into(),
             help: help.into(),
         });
+    }
+
+    /// Whether a further diagnostic would be kept, so that it is worth finding good words for it.
+    pub(super) fn has_room(&self) -> bool {
+        self.found.len() < DIAGNOSTICS_MAX
     }
 
     /// Where a rule stands, for plans and nft comments.
