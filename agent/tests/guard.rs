@@ -12,7 +12,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use holdfast_agent::firewall::kernel;
 use holdfast_agent::firewall::resource::FirewallTable;
@@ -194,6 +194,16 @@ fn stand_in(name: &str, state_dir: &Path, stdout: Stdio) -> Child {
         .unwrap()
 }
 
+/// One that has loaded its rules, and the id of its commit.
+fn applied(name: &str, state_dir: &Path) -> (Child, UniqueId) {
+    let mut agent = stand_in(name, state_dir, Stdio::piped());
+    let mut said = BufReader::new(agent.stdout.take().unwrap())
+        .lines()
+        .map_while(Result::ok);
+    let id = said.find_map(|line| line.strip_prefix("applied ")?.parse().ok());
+    (agent, id.unwrap())
+}
+
 async fn act_as_agent(state_dir: PathBuf) {
     let armed = change(&state_dir, &session(), SHORT).await;
     println!("\napplied {}", armed.id());
@@ -215,14 +225,7 @@ fn an_agent_killed_between_apply_and_confirm_is_undone_by_the_guard() {
         }
         let dir = node().await;
         let before = held().await;
-        let mut agent = stand_in(name, dir.path(), Stdio::piped());
-        let said = BufReader::new(agent.stdout.take().unwrap())
-            .lines()
-            .map_while(Result::ok);
-        let id = said
-            .into_iter()
-            .find_map(|line| line.strip_prefix("applied ")?.parse().ok())
-            .unwrap();
+        let (agent, id) = applied(name, dir.path());
         assert_ne!(held().await, before);
         kill_group(agent);
         until_state(dir.path(), id, State::Undone).await;
@@ -237,21 +240,31 @@ fn an_agent_killed_at_any_moment_leaves_the_old_state() {
         if let Some(state_dir) = std::env::var_os(STAND_IN) {
             return act_as_agent(state_dir.into()).await;
         }
-        for delay in (0..12).map(|step| Duration::from_millis(step * 15)) {
+        let whole = {
+            let dir = node().await;
+            let start = Instant::now();
+            let (agent, _) = applied(name, dir.path());
+            kill_group(agent);
+            start.elapsed()
+        };
+        let mut changed = 0;
+        for tenths in 0..=14 {
             let dir = node().await;
             let before = held().await;
             let agent = stand_in(name, dir.path(), Stdio::null());
-            tokio::time::sleep(delay).await;
+            tokio::time::sleep(whole * tenths / 10).await;
             kill_group(agent);
+            changed += usize::from(held().await != before);
             until("the end of the guard", async || guards() == 0).await;
             for found in recover(&files(), &SystemClock, dir.path()).await.unwrap() {
                 assert!(
                     matches!(found, Recovered::Undone(_)),
-                    "killed after {delay:?}: {found:?}"
+                    "killed at {tenths}/10: {found:?}"
                 );
             }
-            assert_eq!(held().await, before, "killed after {delay:?}");
+            assert_eq!(held().await, before, "killed at {tenths}/10");
         }
+        assert!(changed > 0, "no kill came after the rules were loaded");
     });
 }
 
@@ -353,6 +366,7 @@ fn a_guard_that_finds_another_boot_undoes_at_once() {
         let before = held().await;
         let id = SystemRandom.unique_id();
         let snapshots = capture(dir.path()).await;
+        converge(&mut table(dir.path()), &closed()).await.unwrap();
         // Written in another boot, as far as the real guard can tell.
         let armed = arm(
             &files(),
