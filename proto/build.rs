@@ -8,6 +8,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .build_transport(false)
         // Chunks and envelopes are handed on without a copy.
         .bytes(".")
+        // Maps have one order.
+        .btree_map(".")
         .compile_fds(files)?;
     Ok(())
 }

@@ -7,5 +7,33 @@
     )
 )]
 
+pub mod cli;
+pub mod members;
+pub mod operator_dir;
+
+#[cfg(feature = "server")]
+pub mod acceptor;
+#[cfg(feature = "server")]
+pub mod api;
+#[cfg(feature = "server")]
+pub mod ca;
+#[cfg(feature = "server")]
+pub mod config;
+#[cfg(feature = "server")]
+pub mod director;
+#[cfg(feature = "server")]
+pub mod init;
+#[cfg(feature = "server")]
+pub mod links;
+#[cfg(feature = "server")]
+pub mod registry;
+#[cfg(feature = "server")]
+pub mod releases;
+#[cfg(feature = "server")]
+pub mod serve;
 #[cfg(feature = "server")]
 pub mod store;
+#[cfg(feature = "server")]
+pub mod tasks;
+#[cfg(feature = "server")]
+pub mod witness;

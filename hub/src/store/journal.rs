@@ -320,3 +320,6 @@ impl<'a> Reader<'a> {
         (count <= OPERATIONS_MAX).then(|| (0..count).map(|_| item(self)).collect())?
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,133 @@
+//! The hub's door: accepts TCP, finishes TLS, and says who is there. What comes out is ready for gRPC.
+//!
+//! Each handshake runs in a task of its own with a time limit, and only so many at once: a peer that opens connections and
+//! says nothing costs a place for [`HANDSHAKE_TIMEOUT`], and never the accept loop.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use holdfast_pki::spiffe::{self, SpiffeId};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc};
+use tokio_rustls::server::TlsStream;
+use tonic::transport::server::Connected;
+
+use crate::tasks::Tasks;
+
+/// How long a peer may take over TLS.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Handshakes at once: at 0.25 ms of CPU each and a second for a slow peer, a storm of 10,000 agents passes in seconds.
+const HANDSHAKES_MAX: usize = 512;
+
+/// Who is at the other end of a connection, as TLS proved it.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// From where.
+    pub address: SocketAddr,
+    /// Who; none for a peer without a certificate.
+    pub id: Option<SpiffeId>,
+}
+
+/// Starts accepting on `listener`; yields connections whose TLS is done.
+pub fn accept(
+    listener: TcpListener,
+    tls: Arc<rustls::ServerConfig>,
+    tasks: &Tasks,
+) -> mpsc::Receiver<io::Result<Connection>> {
+    // A short queue: the server takes connections as fast as they come.
+    let (ready, connections) = mpsc::channel(64);
+    let (places, acceptor) = (
+        Arc::new(Semaphore::new(HANDSHAKES_MAX)),
+        tokio_rustls::TlsAcceptor::from(tls),
+    );
+    let handshakes = tasks.clone();
+    tasks.spawn("accept", async move {
+        loop {
+            let place = places
+                .clone()
+                .acquire_owned()
+                .await
+                .expect("the semaphore is never closed");
+            let (stream, address) = match listener.accept().await {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    // Out of file descriptors, or a peer that left at once: neither may end the hub.
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    continue;
+                }
+            };
+            let (acceptor, ready) = (acceptor.clone(), ready.clone());
+            handshakes.spawn("handshake", async move {
+                let _place = place;
+                match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake(&acceptor, stream, address)).await {
+                    Ok(Ok(connection)) => drop(ready.send(Ok(connection)).await),
+                    Ok(Err(error)) => tracing::info!(peer.addr = %address, %error, "TLS refused"),
+                    Err(_) => tracing::info!(peer.addr = %address, "TLS not finished in time"),
+                }
+            });
+        }
+    });
+    connections
+}
+
+async fn handshake(
+    acceptor: &tokio_rustls::TlsAcceptor,
+    stream: TcpStream,
+    address: SocketAddr,
+) -> io::Result<Connection> {
+    stream.set_nodelay(true)?;
+    let tls = acceptor.accept(stream).await?;
+    let leaf = tls.get_ref().1.peer_certificates().and_then(<[_]>::first);
+    // The verifier has read the same certificate: an identity that TLS accepted parses again.
+    let id = leaf
+        .map(|leaf| spiffe::of_certificate(leaf))
+        .transpose()
+        .map_err(io::Error::other)?;
+    let address = SocketAddr::new(address.ip().to_canonical(), address.port());
+    Ok(Connection {
+        tls,
+        caller: Caller { address, id },
+    })
+}
+
+/// A connection whose TLS is done.
+#[derive(Debug)]
+pub struct Connection {
+    tls: TlsStream<TcpStream>,
+    caller: Caller,
+}
+
+impl Connected for Connection {
+    type ConnectInfo = Caller;
+    fn connect_info(&self) -> Caller {
+        self.caller.clone()
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tls).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.tls).poll_write(cx, buf)
+    }
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tls).poll_flush(cx)
+    }
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tls).poll_shutdown(cx)
+    }
+}

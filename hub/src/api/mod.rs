@@ -1,0 +1,206 @@
+//! The hub's gRPC services. A handler authorises, decodes, calls one module and encodes; it decides nothing else.
+//!
+//! [`authz::TABLE`] says who may call what, and runs before every handler.
+
+pub mod authz;
+mod enrollment;
+mod node_link;
+mod operator;
+
+use std::sync::Arc;
+
+use holdfast_pki::authority::{AuthorityPin, TrustedAuthority};
+use holdfast_pki::clock::Clock;
+use holdfast_pki::random::Random;
+use holdfast_pki::spiffe::{Identity, SpiffeId};
+use holdfast_proto::ids::{Digest, NodeId, UniqueId};
+use holdfast_proto::v1::enrollment_server::EnrollmentServer;
+use holdfast_proto::v1::node_link_server::NodeLinkServer;
+use holdfast_proto::v1::operator_server::OperatorServer;
+use holdfast_proto::{SLICE_CHUNK_BYTES_MAX, UPLINK_BYTES_MAX, v1};
+use tokio::sync::watch;
+use tonic::{Code, Request, Status};
+
+use crate::acceptor::Caller;
+use crate::ca::HubCa;
+use crate::director::Director;
+use crate::links::Links;
+use crate::registry::{Registry, RegistryError};
+use crate::releases::ReleaseError;
+use crate::store::audit::{AuditEntry, AuditId, Outcome};
+use crate::store::txn::CommitError;
+use crate::tasks::Tasks;
+
+/// The largest message from an operator: a chunk of a slice and its frame, or a manifest.
+const OPERATOR_BYTES_MAX: usize = SLICE_CHUNK_BYTES_MAX + 256 * 1024;
+
+/// What the handlers share.
+#[derive(Debug)]
+pub struct Hub {
+    /// The fleet's records.
+    pub registry: Registry,
+    /// The CAs.
+    pub ca: HubCa,
+    /// Who is connected.
+    pub links: Links,
+    /// What nodes should have.
+    pub director: Arc<Director>,
+    /// The authority that this hub began with.
+    pub authority_pin: AuthorityPin,
+    /// This run of the hub.
+    pub instance: UniqueId,
+    /// Since when it serves, in Unix seconds.
+    pub serving_since_secs: u64,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Chance.
+    pub random: Arc<dyn Random>,
+    /// Where links run.
+    pub tasks: Tasks,
+    /// Turns true when the hub is to stop: links end then.
+    pub draining: watch::Receiver<bool>,
+}
+
+impl Hub {
+    /// The newest authority.
+    async fn authority(&self) -> Result<TrustedAuthority, RegistryError> {
+        self.registry.authority(&self.authority_pin).await
+    }
+
+    /// The audit entry of a change that is about to be made.
+    fn audit(
+        &self,
+        caller: &Caller,
+        what: &str,
+        on: String,
+        digest: Option<Digest>,
+    ) -> (AuditId, AuditEntry) {
+        let who = caller
+            .id
+            .as_ref()
+            .map_or_else(|| "anyone".to_owned(), SpiffeId::to_string);
+        self.audit_as(who, caller, what, on, digest)
+    }
+
+    fn audit_as(
+        &self,
+        who: String,
+        caller: &Caller,
+        what: &str,
+        on: String,
+        digest: Option<Digest>,
+    ) -> (AuditId, AuditEntry) {
+        let entry = AuditEntry {
+            at_secs: self.clock.unix_secs(),
+            who,
+            what: what.to_owned(),
+            on,
+            from: caller.address.ip().to_string(),
+            digest,
+            outcome: Outcome::Done,
+            correlation_id: self.random.unique_id(),
+        };
+        (AuditId::new(&*self.clock, &*self.random), entry)
+    }
+}
+
+/// The three services as one router.
+pub fn router(hub: &Arc<Hub>) -> tonic::service::Routes {
+    tonic::service::Routes::new(
+        EnrollmentServer::new(enrollment::Service(hub.clone())).max_decoding_message_size(UPLINK_BYTES_MAX),
+    )
+    .add_service(
+        NodeLinkServer::new(node_link::Service(hub.clone())).max_decoding_message_size(UPLINK_BYTES_MAX),
+    )
+    .add_service(
+        OperatorServer::new(operator::Service(hub.clone())).max_decoding_message_size(OPERATOR_BYTES_MAX),
+    )
+}
+
+/// Who called, as TLS proved it.
+fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
+    request
+        .extensions()
+        .get::<Caller>()
+        .cloned()
+        .ok_or_else(|| Status::internal("the connection carries no caller"))
+}
+
+/// The node that called; the table has let only nodes through.
+fn calling_node(caller: &Caller) -> Result<NodeId, Status> {
+    match &caller.id {
+        Some(SpiffeId {
+            identity: Identity::Node(id),
+            ..
+        }) => Ok(*id),
+        _ => Err(Status::permission_denied("only a node may call this")),
+    }
+}
+
+/// An error with its causes, as one line for the caller.
+fn told(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
+fn invalid(error: &dyn std::error::Error) -> Status {
+    Status::invalid_argument(told(error))
+}
+
+impl From<RegistryError> for Status {
+    fn from(error: RegistryError) -> Self {
+        let code = match &error {
+            RegistryError::Store(_) => Code::Unavailable,
+            RegistryError::Commit(CommitError::Unavailable(_)) => Code::Unavailable,
+            RegistryError::Commit(CommitError::Conflict { .. } | CommitError::Fenced { .. }) => Code::Aborted,
+            RegistryError::Commit(CommitError::Invalid(_)) => Code::InvalidArgument,
+            RegistryError::Commit(CommitError::Unknown(_)) => Code::Unknown,
+            RegistryError::Record { .. }
+            | RegistryError::Key { .. }
+            | RegistryError::Authority(_)
+            | RegistryError::NoAuthority => Code::DataLoss,
+        };
+        Self::new(code, told(&error))
+    }
+}
+
+impl From<ReleaseError> for Status {
+    fn from(error: ReleaseError) -> Self {
+        let code = match error {
+            ReleaseError::Registry(error) => return error.into(),
+            ReleaseError::Refused(_) | ReleaseError::TrustDomain(_) => Code::PermissionDenied,
+            ReleaseError::NotNext { .. } => Code::Aborted,
+            ReleaseError::AuthorityVersion { .. } | ReleaseError::Beginning(_) => Code::FailedPrecondition,
+            ReleaseError::NoSlice(_) => Code::NotFound,
+            ReleaseError::SliceDigest { .. } | ReleaseError::SliceSize | ReleaseError::Slice { .. } => {
+                Code::InvalidArgument
+            }
+            ReleaseError::Manifest(_) => Code::DataLoss,
+        };
+        Self::new(code, told(&error))
+    }
+}
+
+/// A slice's bytes as the chunks of a stream.
+fn chunks(bytes: Vec<u8>) -> Vec<Result<v1::SliceChunk, Status>> {
+    let total = bytes.len() as u64;
+    let chunk = |(n, chunk): (usize, &[u8])| v1::SliceChunk {
+        offset: (n * SLICE_CHUNK_BYTES_MAX) as u64,
+        total,
+        bytes: chunk.to_vec().into(),
+    };
+    bytes
+        .chunks(SLICE_CHUNK_BYTES_MAX)
+        .enumerate()
+        .map(chunk)
+        .map(Ok)
+        .collect()
+}

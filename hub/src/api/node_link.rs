@@ -1,0 +1,369 @@
+//! The link: one stream per node, and the calls that a node makes beside it.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use holdfast_proto::ids::{Digest, NodeId};
+use holdfast_proto::v1::{self, hub_message, node_message};
+use holdfast_proto::{PROTOCOL_VERSION, UPLINK_BYTES_MAX};
+use prost::Message as _;
+use tokio::sync::{mpsc, watch};
+use tokio_stream::Stream;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::{Hub, caller, calling_node, chunks, invalid};
+use crate::acceptor::Caller;
+use crate::director::sets_for;
+use crate::links::{Down, Linked};
+use crate::registry::{NodeRecord, NodeStatus, Registry, to_record};
+use crate::releases;
+use crate::store::txn::Txn;
+use crate::witness;
+
+/// A node beats every 20 s; one that is not heard for this long is gone.
+const SILENCE_MAX: Duration = Duration::from_secs(65);
+/// How long a node may take to say hello.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+
+type DownStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+#[derive(Debug)]
+pub(super) struct Service(pub(super) Arc<Hub>);
+
+#[tonic::async_trait]
+impl v1::node_link_server::NodeLink for Service {
+    type ConnectStream = DownStream<v1::HubMessage>;
+    type GetSliceStream = DownStream<v1::SliceChunk>;
+
+    async fn connect(
+        &self,
+        request: Request<Streaming<v1::NodeMessage>>,
+    ) -> Result<Response<Self::ConnectStream>, Status> {
+        let caller = caller(&request)?;
+        let id = calling_node(&caller)?;
+        let node = self.0.node(&id).await?;
+        let (linked, down, queue) = self.0.links.enter(id, caller.address, self.0.clock.unix_secs());
+        let link = Link {
+            hub: self.0.clone(),
+            node,
+            caller,
+            linked,
+            down,
+            inbound: request.into_inner(),
+        };
+        self.0.tasks.spawn("link", link.run());
+        Ok(Response::new(Box::pin(ReceiverStream::new(queue))))
+    }
+
+    async fn get_slice(
+        &self,
+        request: Request<v1::GetSliceRequest>,
+    ) -> Result<Response<Self::GetSliceStream>, Status> {
+        let id = calling_node(&caller(&request)?)?;
+        let digest: Digest = request
+            .into_inner()
+            .digest
+            .parse()
+            .map_err(|error| invalid(&error))?;
+        let node = self.0.node(&id).await?;
+        // A node learns nothing of slices that are not for it.
+        let release = self.0.director.release().borrow().clone();
+        let selected = release.is_some_and(|r| {
+            r.manifest
+                .select(&node.labels)
+                .any(|slice| slice.digest == digest)
+        });
+        let bytes = if selected {
+            releases::read_slice(&self.0.registry, digest).await?
+        } else {
+            None
+        };
+        let bytes = bytes.ok_or_else(|| Status::not_found("no slice of this digest is for this node"))?;
+        Ok(Response::new(Box::pin(tokio_stream::iter(chunks(bytes)))))
+    }
+
+    async fn confirm(
+        &self,
+        request: Request<v1::ConfirmRequest>,
+    ) -> Result<Response<v1::ConfirmReply>, Status> {
+        let id = calling_node(&caller(&request)?)?;
+        let request = request.into_inner();
+        if request.nonce.len() > 64 {
+            return Err(Status::invalid_argument("the nonce has more than 64 bytes"));
+        }
+        Ok(Response::new(v1::ConfirmReply {
+            generation: request.generation,
+            manifest_digest: request.manifest_digest,
+            nonce: request.nonce,
+            node_id: id.to_string(),
+            instance_id: self.0.instance.to_string(),
+        }))
+    }
+
+    async fn witness_keeps(
+        &self,
+        request: Request<v1::WitnessKeepsRequest>,
+    ) -> Result<Response<v1::WitnessKeepsReply>, Status> {
+        let caller = caller(&request)?;
+        let id = calling_node(&caller)?;
+        let request = request.into_inner();
+        if request.keeps.len() > witness::KEEPS_MAX {
+            return Err(Status::invalid_argument(format!(
+                "more than {} keeps in one request",
+                witness::KEEPS_MAX
+            )));
+        }
+        let results = witness::check(&self.0.links, &id, caller.address.ip(), &request).await;
+        Ok(Response::new(v1::WitnessKeepsReply { results }))
+    }
+}
+
+impl Hub {
+    async fn node(&self, id: &NodeId) -> Result<NodeRecord, Status> {
+        let node = self.registry.node(id).await?;
+        Ok(node
+            .ok_or_else(|| Status::permission_denied("this node is not known here"))?
+            .value)
+    }
+}
+
+async fn stopped(draining: &mut watch::Receiver<bool>) {
+    drop(draining.wait_for(|draining| *draining).await);
+}
+
+/// One node's link, from its hello to its end.
+struct Link {
+    hub: Arc<Hub>,
+    node: NodeRecord,
+    caller: Caller,
+    linked: Linked,
+    down: mpsc::Sender<Down>,
+    inbound: Streaming<v1::NodeMessage>,
+}
+
+impl Link {
+    async fn run(mut self) {
+        tracing::info!(node.id = %self.node.id, name = %self.node.name, peer.addr = %self.caller.address, "link up");
+        let end = self.serve().await;
+        let reason = end.err().map(|status| status.message().to_owned());
+        tracing::info!(node.id = %self.node.id, name = %self.node.name, reason, "link down");
+    }
+
+    /// The one loop: what the node says, and what it should have.
+    async fn serve(&mut self) -> Result<(), Status> {
+        let hello = tokio::time::timeout(HELLO_TIMEOUT, self.inbound.message()).await;
+        let first = hello.map_err(|_| Status::deadline_exceeded("no hello"))??;
+        let Some(v1::NodeMessage {
+            kind: Some(node_message::Kind::Hello(hello)),
+            request_id,
+        }) = first
+        else {
+            return self
+                .refuse(Status::invalid_argument("the first message must be a hello"))
+                .await;
+        };
+        if !hello.protocol_versions.contains(&PROTOCOL_VERSION) {
+            let why =
+                format!("this hub speaks link protocol {PROTOCOL_VERSION}; upgrade the agent or the hub");
+            return self.refuse(Status::failed_precondition(why)).await;
+        }
+        self.say(request_id, hub_message::Kind::Hello(self.hub_hello()))
+            .await?;
+        self.note_hello(hello).await?;
+
+        let (mut release, mut members) = (self.hub.director.release(), self.hub.director.members());
+        let mut draining = self.hub.draining.clone();
+        release.mark_changed();
+        let mut sent_sets = None;
+        loop {
+            tokio::select! {
+                message = tokio::time::timeout(SILENCE_MAX, self.inbound.message()) => {
+                    let message = message.map_err(|_| Status::deadline_exceeded("not heard for too long"))??;
+                    let Some(message) = message else { return Ok(()) };
+                    if !self.linked.heard(self.hub.clock.unix_secs()) {
+                        return Err(Status::aborted("a newer link of this node took over, or it was removed"));
+                    }
+                    self.take(message).await?;
+                }
+                changed = release.changed() => {
+                    changed.map_err(|_| Status::unavailable("the hub stops"))?;
+                    let current = release.borrow_and_update().clone();
+                    if let Some(current) = current {
+                        // Sets first: the release that needs them finds them there.
+                        let now = members.borrow_and_update().clone();
+                        sent_sets = self.send_sets(&current, &now, None).await?;
+                        let offer = v1::ReleaseOffer { manifest: Some((&current.envelope).into()) };
+                        self.say(0, hub_message::Kind::ReleaseOffer(offer)).await?;
+                    }
+                }
+                changed = members.changed() => {
+                    changed.map_err(|_| Status::unavailable("the hub stops"))?;
+                    let (current, now) = (release.borrow().clone(), members.borrow_and_update().clone());
+                    if let Some(current) = current {
+                        sent_sets = self.send_sets(&current, &now, sent_sets).await?;
+                    }
+                }
+                () = stopped(&mut draining) => return Ok(()),
+            }
+        }
+    }
+
+    fn hub_hello(&self) -> v1::HubHello {
+        v1::HubHello {
+            hub_version: env!("CARGO_PKG_VERSION").to_owned(),
+            protocol_version: PROTOCOL_VERSION,
+            instance_id: self.hub.instance.to_string(),
+            serving_since_secs: self.hub.serving_since_secs,
+            features: Vec::new(),
+        }
+    }
+
+    async fn send_sets(
+        &self,
+        release: &releases::Release,
+        members: &holdfast_policy::render::AddressSets,
+        sent: Option<v1::AddressSets>,
+    ) -> Result<Option<v1::AddressSets>, Status> {
+        let sets = sets_for(release, &self.node.labels, members);
+        if sent.as_ref() != Some(&sets) {
+            self.say(0, hub_message::Kind::AddressSets(sets.clone())).await?;
+        }
+        Ok(Some(sets))
+    }
+
+    /// Queues a message; a node that reads nothing for half a minute loses its link.
+    async fn say(&self, request_id: u64, kind: hub_message::Kind) -> Result<(), Status> {
+        let message = v1::HubMessage {
+            request_id,
+            kind: Some(kind),
+        };
+        self.down
+            .send_timeout(Ok(message), Duration::from_secs(30))
+            .await
+            .map_err(|_| Status::deadline_exceeded("the node does not read"))
+    }
+
+    async fn refuse(&self, status: Status) -> Result<(), Status> {
+        let _ = self
+            .down
+            .send_timeout(Err(status.clone()), Duration::from_secs(1))
+            .await;
+        Err(status)
+    }
+
+    async fn take(&self, message: v1::NodeMessage) -> Result<(), Status> {
+        match message.kind {
+            Some(node_message::Kind::Heartbeat(heartbeat)) => {
+                let mut changed = false;
+                self.update_status("node heartbeat", |status| {
+                    if let Some(inventory) = heartbeat.inventory {
+                        status.inventory = inventory.into();
+                        changed = true;
+                    }
+                    status.confirmed = heartbeat.confirmed.map(Into::into);
+                })
+                .await?;
+                if changed {
+                    self.hub.director.fleet_changed();
+                }
+                Ok(())
+            }
+            Some(node_message::Kind::Report(report)) => {
+                let outcome = report.outcome.chars().take(20).collect::<String>();
+                tracing::info!(node.id = %self.node.id, name = %self.node.name, outcome, "report");
+                self.update_status("node report", |status| {
+                    if outcome == "confirmed" {
+                        status.confirmed = report.generation.map(Into::into);
+                    }
+                    status.accepted = status.accepted.max(report.generation.map(Into::into));
+                    status.report = report.encode_to_vec();
+                })
+                .await?;
+                self.say(
+                    message.request_id,
+                    hub_message::Kind::Acknowledged(v1::Acknowledged {}),
+                )
+                .await
+            }
+            Some(node_message::Kind::ProbeResult(result)) => {
+                self.linked.answered(message.request_id, result);
+                Ok(())
+            }
+            Some(node_message::Kind::Hello(_)) => Err(Status::invalid_argument("a second hello")),
+            Some(node_message::Kind::Unsupported(unsupported)) => {
+                tracing::info!(node.id = %self.node.id, detail = unsupported.detail, "the agent does not know a message");
+                Ok(())
+            }
+            None => {
+                let detail = "this hub does not know this kind of message".to_owned();
+                self.say(
+                    message.request_id,
+                    hub_message::Kind::Unsupported(v1::Unsupported { detail }),
+                )
+                .await
+            }
+        }
+    }
+
+    async fn note_hello(&self, hello: v1::NodeHello) -> Result<(), Status> {
+        self.update_status("node hello", |status| {
+            status.address = self.caller.address.ip().to_string();
+            status.agent_version = hello.agent_version.chars().take(64).collect();
+            status.boot_id = hello.boot_id.chars().take(64).collect();
+            status.inventory = hello.inventory.unwrap_or_default().into();
+            status.accepted = hello.accepted.map(Into::into);
+            status.confirmed = hello.confirmed.map(Into::into);
+            status.labels_version = hello.labels_version;
+            status.authority_version = hello.authority_version;
+        })
+        .await?;
+        self.hub.director.fleet_changed();
+        Ok(())
+    }
+
+    /// Stores what the node said of itself, if it differs from what is stored: a heartbeat alone writes nothing.
+    async fn update_status(&self, what: &str, change: impl FnOnce(&mut NodeStatus)) -> Result<(), Status> {
+        let held = self
+            .hub
+            .registry
+            .status(&self.node.id)
+            .await?
+            .map(|held| held.value);
+        let mut status = held.clone().unwrap_or_else(|| NodeStatus {
+            format: 1,
+            address: String::new(),
+            at_secs: 0,
+            agent_version: String::new(),
+            boot_id: String::new(),
+            inventory: super::super::registry::InventoryRecord::default(),
+            accepted: None,
+            confirmed: None,
+            labels_version: 0,
+            authority_version: 0,
+            report: Vec::new(),
+        });
+        change(&mut status);
+        if held.as_ref() == Some(&status) {
+            return Ok(());
+        }
+        status.at_secs = self.hub.clock.unix_secs();
+        debug_assert!(
+            status.report.len() <= UPLINK_BYTES_MAX,
+            "a message from a node is bounded"
+        );
+        let (id, entry) = self
+            .hub
+            .audit(&self.caller, what, format!("status/{}", self.node.id), None);
+        let txn = Txn::new(&id, &entry).put(Registry::status_key(&self.node.id), to_record(&status));
+        // Only this link writes this node's status, so that nothing is required of what is there.
+        self.hub
+            .registry
+            .store()
+            .commit(txn)
+            .await
+            .map_err(crate::registry::RegistryError::from)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,189 @@
+//! The `holdfast` command: one file per noun, each a thin client of the hub's Operator service.
+//!
+//! Data goes to stdout, progress and prompts to stderr. What the hub says is verified against this operator's own pins
+//! ([`session`]) before it is shown or built upon, and nothing is signed that the hub composed.
+
+mod audit;
+mod connect;
+mod node;
+mod output;
+mod policy;
+#[cfg(feature = "server")]
+mod server;
+mod session;
+mod status;
+mod token;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Args, Parser, Subcommand};
+use holdfast_pki::clock::SystemClock;
+use holdfast_pki::files::SystemFiles;
+use tonic::Code;
+
+pub use output::Format;
+
+/// How a command ended, as its exit code says it (README, Exit codes).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Ending {
+    /// Done, or nothing to do.
+    Done = 0,
+    /// It failed.
+    Failed = 1,
+    /// There are changes, or something is not as it should be.
+    Changes = 3,
+    /// The hub denied it.
+    Denied = 5,
+    /// Nobody saw how it ended.
+    Unknown = 6,
+}
+
+/// Keeps a fleet of Proxmox nodes, VPSes and guests in the state that its operators signed.
+#[derive(Debug, Parser)]
+#[command(
+    name = "holdfast",
+    version,
+    max_term_width = 100,
+    after_help = "Examples:\n  \
+        holdfast init --dir /var/lib/holdfast --trust-domain lab.example --listen 0.0.0.0:8443 --advertise hub.lab.example:8443\n  \
+        holdfast serve --dir /var/lib/holdfast\n  \
+        holdfast token create --label role=db --uses 3 --ttl 1h > db.token\n  \
+        holdfast policy plan ./policy && holdfast policy apply ./policy\n\n\
+        Exit codes: 0 done, 1 error, 2 usage, 3 changes found, 5 denied, 6 outcome unknown."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make a hub, and its first operator outside the hub's directory
+    #[cfg(feature = "server")]
+    Init(server::Init),
+    /// Serve the hub in a directory
+    #[cfg(feature = "server")]
+    Serve(server::Serve),
+    /// Say how the hub is
+    Status(status::Status),
+    /// Join tokens, by which machines enrol themselves
+    #[command(subcommand)]
+    Token(token::Token),
+    /// The fleet's nodes
+    #[command(subcommand)]
+    Node(node::Node),
+    /// Check, plan and apply a policy
+    #[command(subcommand)]
+    Policy(policy::PolicyCommand),
+    /// What was changed, by whom and from where
+    #[command(subcommand)]
+    Audit(audit::Audit),
+}
+
+/// What every operator's command takes.
+#[derive(Debug, Args)]
+pub struct Operator {
+    /// Directory with the operator's credential and pins [default: ~/.config/holdfast]
+    #[arg(long, env = "HOLDFAST_OPERATOR_DIR", value_name = "DIR")]
+    operator_dir: Option<PathBuf>,
+    /// How results are printed
+    #[arg(short, long, value_enum, default_value_t = Format::Table)]
+    output: Format,
+}
+
+/// Where the signing key's passphrase comes from.
+#[derive(Debug, Args)]
+pub struct Signing {
+    /// File with the signing key's passphrase; asked on the terminal if not given
+    #[arg(long, env = "HOLDFAST_PASSPHRASE_FILE", value_name = "FILE")]
+    passphrase_file: Option<PathBuf>,
+}
+
+/// The operator's directory if none was named: `$XDG_CONFIG_HOME/holdfast` or `~/.config/holdfast`.
+fn default_operator_dir() -> anyhow::Result<PathBuf> {
+    let config = std::env::var_os("XDG_CONFIG_HOME")
+        .filter(|dir| !dir.is_empty())
+        .map(PathBuf::from);
+    let home = || {
+        std::env::var_os("HOME")
+            .filter(|dir| !dir.is_empty())
+            .map(|home| PathBuf::from(home).join(".config"))
+    };
+    let config = config.or_else(home);
+    Ok(config
+        .ok_or_else(|| anyhow::anyhow!("neither HOME nor XDG_CONFIG_HOME is set: give --operator-dir"))?
+        .join("holdfast"))
+}
+
+impl Operator {
+    fn dir(&self) -> anyhow::Result<crate::operator_dir::OperatorDir> {
+        let path = self.operator_dir.clone().map_or_else(default_operator_dir, Ok)?;
+        Ok(crate::operator_dir::OperatorDir::new(path, Arc::new(SystemFiles)))
+    }
+
+    async fn session(&self) -> anyhow::Result<session::Session> {
+        session::Session::open(self.dir()?, Arc::new(SystemClock)).await
+    }
+}
+
+/// Runs the command that the process was called with.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let ended = runtime().and_then(|runtime| runtime.block_on(run(cli.command)));
+    match ended {
+        Ok(ending) => ExitCode::from(ending as u8),
+        Err(error) => {
+            output::complain(&error);
+            ExitCode::from(ending_of(&error) as u8)
+        }
+    }
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    #[cfg(feature = "server")]
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    #[cfg(not(feature = "server"))]
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    Ok(builder.enable_all().build()?)
+}
+
+async fn run(command: Command) -> anyhow::Result<Ending> {
+    match command {
+        #[cfg(feature = "server")]
+        Command::Init(init) => init.run().await,
+        #[cfg(feature = "server")]
+        Command::Serve(serve) => serve.run().await,
+        Command::Status(status) => status.run().await,
+        Command::Token(token) => token.run().await,
+        Command::Node(node) => node.run().await,
+        Command::Policy(policy) => policy.run().await,
+        Command::Audit(audit) => audit.run().await,
+    }
+}
+
+/// The ending that an error's cause calls for.
+fn ending_of(error: &anyhow::Error) -> Ending {
+    let status = error
+        .chain()
+        .find_map(|cause| cause.downcast_ref::<tonic::Status>());
+    match status.map(tonic::Status::code) {
+        Some(Code::PermissionDenied | Code::Unauthenticated) => Ending::Denied,
+        Some(Code::Unknown | Code::DeadlineExceeded) => Ending::Unknown,
+        _ => Ending::Failed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_holds_together() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,122 @@
+//! How results look: aligned tables of at most 100 columns for people, JSON with a format number for programs.
+
+use std::io::{IsTerminal as _, Write as _};
+
+use clap::ValueEnum;
+use serde_json::Value;
+
+/// How a result is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people
+    Table,
+    /// For programs; the shape is in docs/json.md
+    Json,
+}
+
+/// The widest line of a table.
+const COLUMNS: usize = 100;
+
+/// Prints `value` with `"format": 1` before its fields.
+pub(super) fn json(value: Value) {
+    let mut shape = serde_json::Map::from_iter([("format".to_owned(), Value::from(1))]);
+    if let Value::Object(fields) = value {
+        shape.extend(fields);
+    }
+    say(&serde_json::to_string_pretty(&Value::Object(shape)).expect("JSON values are JSON"));
+}
+
+/// Prints a line of data. A reader that went away ends nothing: whoever closed the pipe has seen enough.
+pub(super) fn say(line: &str) {
+    let _ = writeln!(std::io::stdout().lock(), "{line}");
+}
+
+/// Prints progress or a remark, which is no data.
+pub(super) fn remark(line: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
+}
+
+/// Prints an error with its causes, each once.
+pub(super) fn complain(error: &anyhow::Error) {
+    let mut told = String::new();
+    for cause in error.chain() {
+        let text = match cause.downcast_ref::<tonic::Status>() {
+            // A status' own text repeats codes and metadata.
+            Some(status) => status.message().to_owned(),
+            None => cause.to_string(),
+        };
+        if !text.is_empty() && !told.contains(&text) {
+            told = if told.is_empty() {
+                text
+            } else {
+                format!("{told}\n  because: {text}")
+            };
+        }
+    }
+    remark(&format!("{} {told}", paint("error:", "31;1")));
+}
+
+/// Colours `text` where a person reads it and did not ask otherwise (no-color.org).
+pub(super) fn paint(text: &str, code: &str) -> String {
+    let plain = std::env::var_os("NO_COLOR").is_some_and(|set| !set.is_empty());
+    if plain || !std::io::stderr().is_terminal() || !std::io::stdout().is_terminal() {
+        return text.to_owned();
+    }
+    format!("\x1b[{code}m{text}\x1b[0m")
+}
+
+/// `rows` under `head` as aligned lines; the last column is cut where a line would grow over [`COLUMNS`].
+pub(super) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
+    let width = |column: usize| {
+        let cells = rows
+            .iter()
+            .filter_map(|row| row.get(column))
+            .map(|cell| cell.chars().count());
+        cells.chain([head[column].len()]).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..head.len()).map(width).collect();
+    let line = |cells: &mut dyn Iterator<Item = &str>| {
+        let mut line = String::new();
+        for (cell, width) in cells.zip(&widths) {
+            line.push_str(&format!("{cell:width$}  "));
+        }
+        let line = line.trim_end();
+        if line.chars().count() <= COLUMNS {
+            return line.to_owned();
+        }
+        line.chars().take(COLUMNS - 1).chain(['…']).collect()
+    };
+    let mut lines = vec![line(&mut head.iter().copied())];
+    lines.extend(rows.iter().map(|row| line(&mut row.iter().map(String::as_str))));
+    lines.join("\n")
+}
+
+/// Text from a node or a hub, made safe for a terminal: control characters are shown, not sent.
+pub(super) fn clean(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_align_and_keep_within_a_hundred_columns() {
+        let rows = vec![
+            vec!["a".to_owned(), "x".repeat(200)],
+            vec!["long".to_owned(), "y".to_owned()],
+        ];
+        let text = table(&["NAME", "DETAIL"], &rows);
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines[0], "NAME  DETAIL");
+        assert!(lines[1].starts_with("a     xxx") && lines[1].chars().count() == COLUMNS);
+        assert_eq!(lines[2], "long  y");
+    }
+
+    #[test]
+    fn what_nodes_say_cannot_drive_a_terminal() {
+        assert_eq!(clean("a\x1b[2Jb\n"), "a\u{fffd}[2Jb\u{fffd}");
+    }
+}

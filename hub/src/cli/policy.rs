@@ -1,0 +1,337 @@
+//! `holdfast policy`: check, plan and apply what operators wrote.
+//!
+//! The release is made here, from the files and from the release before it that this machine verified. The hub only
+//! stores it: it composes nothing that is signed.
+
+mod fleet;
+mod rollout;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use clap::{Args, Subcommand};
+use holdfast_pki::authority::Act;
+use holdfast_pki::envelope::Envelope;
+use holdfast_policy::parse::{self, Policy};
+use holdfast_policy::release::{Manifest, ReturnTo, SliceRef};
+use holdfast_proto::payload::Payload as _;
+use holdfast_proto::v1;
+use serde_json::json;
+
+use self::fleet::NodePlan;
+use super::session::{Release, Session};
+use super::{Ending, Format, Operator, Signing, output};
+
+/// A release may be left for the one before it within a day.
+const RETURN_WITHIN: Duration = Duration::from_secs(86_400);
+/// The first epoch. It is raised only by a document of its own.
+const FIRST_EPOCH: u64 = 1;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum PolicyCommand {
+    /// Read a policy and say what is wrong with it; with a hub, also what it would cut
+    Check(Check),
+    /// Show per node what would change. Exit code 3 if anything would
+    Plan(Plan),
+    /// Sign a policy as the next release and have every node take it
+    Apply(Apply),
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  holdfast policy check ./policy\n  holdfast policy check ./policy --offline"
+)]
+pub(super) struct Check {
+    /// Directory with *.yaml files
+    dir: PathBuf,
+    /// Look at the files alone, not at the fleet
+    #[arg(long)]
+    offline: bool,
+    #[command(flatten)]
+    operator: Operator,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  holdfast policy plan ./policy")]
+pub(super) struct Plan {
+    /// Directory with *.yaml files
+    dir: PathBuf,
+    #[command(flatten)]
+    operator: Operator,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  holdfast policy apply ./policy\n  holdfast policy apply ./policy --wait 5m -o json"
+)]
+pub(super) struct Apply {
+    /// Directory with *.yaml files
+    dir: PathBuf,
+    /// Apply although the policy cuts the ssh in use or the way to the hub. The guard on each node still undoes it
+    #[arg(long)]
+    force: bool,
+    /// How long to wait for the nodes' reports; 0s: do not wait
+    #[arg(long, default_value = "2m", value_parser = humantime::parse_duration)]
+    wait: Duration,
+    #[command(flatten)]
+    signing: Signing,
+    #[command(flatten)]
+    operator: Operator,
+}
+
+impl PolicyCommand {
+    pub(super) async fn run(self) -> anyhow::Result<Ending> {
+        match self {
+            Self::Check(check) => check.run().await,
+            Self::Plan(plan) => plan.run().await,
+            Self::Apply(apply) => apply.run().await,
+        }
+    }
+}
+
+/// Reads every policy file in `dir`.
+fn load(dir: &Path) -> anyhow::Result<Policy> {
+    let mut files = Vec::new();
+    let entries = std::fs::read_dir(dir)
+        .with_context(|| format!("cannot read the policy directory {}", dir.display()))?;
+    for entry in entries {
+        let path = entry?.path();
+        let is_policy = path
+            .extension()
+            .is_some_and(|ending| ending == "yaml" || ending == "yml");
+        if !is_policy || !path.is_file() {
+            continue;
+        }
+        let name = path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        let text =
+            std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        files.push((name, text));
+    }
+    parse::load(&files).map_err(|diagnostics| {
+        let told: Vec<_> = diagnostics.iter().map(ToString::to_string).collect();
+        anyhow::anyhow!(
+            "the policy in {} is not right\n{}",
+            dir.display(),
+            told.join("\n")
+        )
+    })
+}
+
+/// A policy beside the fleet that it is for.
+struct Considered {
+    policy: Policy,
+    current: Option<Release>,
+    nodes: Vec<NodePlan>,
+}
+
+async fn consider(policy: Policy, session: &mut Session) -> anyhow::Result<Considered> {
+    let current = session.release().await?;
+    let nodes = session.nodes().await?;
+    let held = current.as_ref().map_or(&[][..], |release| &release.slices);
+    let hubs = fleet::hub_addresses(&session.context.hubs).await;
+    let nodes = fleet::plan(&nodes, held, policy.slices(), &hubs)?;
+    Ok(Considered {
+        policy,
+        current,
+        nodes,
+    })
+}
+
+impl Considered {
+    /// Prints what the policy would cut; whether there is anything.
+    fn complain_of_lockouts(&self) -> bool {
+        let mut any = false;
+        for node in &self.nodes {
+            for lockout in &node.lockouts {
+                output::remark(&format!(
+                    "{} {}: {lockout}",
+                    output::paint("lockout:", "31;1"),
+                    output::clean(&node.name)
+                ));
+                any = true;
+            }
+        }
+        any
+    }
+
+    /// Whether the slices differ from those in force. Nodes need not: a slice may select nobody yet.
+    fn changes_release(&self) -> bool {
+        let held = self.current.as_ref().map(|release| release.slices.as_slice());
+        held.unwrap_or_default() != self.policy.slices() || held.is_none()
+    }
+
+    fn print(&self) {
+        for node in &self.nodes {
+            let state = match (node.selected, node.changes.len()) {
+                (false, 0) => "no policy selects it: its firewall is left alone".to_owned(),
+                (_, 0) => "no change".to_owned(),
+                (_, 1) => "1 change".to_owned(),
+                (_, n) => format!("{n} changes"),
+            };
+            let link = if node.connected {
+                ""
+            } else {
+                " (not connected: takes it when it comes back)"
+            };
+            output::say(&format!(
+                "{}: {state}{link}",
+                output::paint(&output::clean(&node.name), "1")
+            ));
+            for change in &node.changes {
+                output::say(&format!("  {change}"));
+            }
+            for keep in &node.keeps {
+                output::say(&format!("  keep {keep}"));
+            }
+        }
+    }
+
+    fn to_json(&self) -> serde_json::Value {
+        json!({
+            "changes": self.changes_release(),
+            "nodes": self.nodes.iter().map(|node| json!({
+                "id": node.id,
+                "name": node.name,
+                "connected": node.connected,
+                "selected": node.selected,
+                "changes": node.changes.iter().map(ToString::to_string).collect::<Vec<_>>(),
+                "lockouts": node.lockouts.iter().map(ToString::to_string).collect::<Vec<_>>(),
+                "keeps": node.keeps,
+            })).collect::<Vec<_>>(),
+        })
+    }
+}
+
+impl Check {
+    async fn run(self) -> anyhow::Result<Ending> {
+        let policy = load(&self.dir)?;
+        let slices = policy.slices().len();
+        if self.offline {
+            match self.operator.output {
+                Format::Json => output::json(json!({ "slices": slices })),
+                Format::Table => output::say(&format!(
+                    "the policy is well-formed: {slices} slices; not held against a fleet"
+                )),
+            }
+            return Ok(Ending::Done);
+        }
+        let mut session = self.operator.session().await?;
+        let considered = consider(policy, &mut session).await?;
+        if self.operator.output == Format::Json {
+            output::json(considered.to_json());
+        }
+        if considered.complain_of_lockouts() {
+            bail!(
+                "the policy would lock somebody out; change it, or apply it with --force and let the guard decide"
+            );
+        }
+        if self.operator.output == Format::Table {
+            let nodes = considered.nodes.len();
+            output::say(&format!(
+                "the policy is right: {slices} slices for {nodes} nodes, and it cuts neither ssh nor the hub"
+            ));
+        }
+        Ok(Ending::Done)
+    }
+}
+
+impl Plan {
+    async fn run(self) -> anyhow::Result<Ending> {
+        let policy = load(&self.dir)?;
+        let mut session = self.operator.session().await?;
+        let considered = consider(policy, &mut session).await?;
+        match self.operator.output {
+            Format::Json => output::json(considered.to_json()),
+            Format::Table => considered.print(),
+        }
+        considered.complain_of_lockouts();
+        if considered.changes_release() {
+            output::remark("nothing was changed; `holdfast policy apply` makes it so");
+            return Ok(Ending::Changes);
+        }
+        Ok(Ending::Done)
+    }
+}
+
+impl Apply {
+    async fn run(self) -> anyhow::Result<Ending> {
+        let policy = load(&self.dir)?;
+        let mut session = self.operator.session().await?;
+        let considered = consider(policy, &mut session).await?;
+        if considered.complain_of_lockouts() && !self.force {
+            bail!(
+                "nothing was changed: the policy would lock somebody out. Change it, or give --force and let the guard decide"
+            );
+        }
+        if !considered.changes_release() {
+            match self.operator.output {
+                Format::Json => output::json(json!({ "released": null, "nodes": [] })),
+                Format::Table => output::say("nothing to do: this policy is the current release"),
+            }
+            return Ok(Ending::Done);
+        }
+        if self.operator.output == Format::Table {
+            considered.print();
+        }
+        let released = self.release(&mut session, &considered).await?;
+        output::remark(&format!("release {} published", released.generation()));
+        rollout::follow(
+            &mut session,
+            &released,
+            &considered.nodes,
+            self.wait,
+            self.operator.output,
+        )
+        .await
+    }
+
+    /// Makes the manifest, signs it, uploads what it names, publishes it.
+    async fn release(&self, session: &mut Session, considered: &Considered) -> anyhow::Result<Manifest> {
+        let before = considered.current.as_ref().map(|release| &release.manifest);
+        let manifest = Manifest {
+            kind: Manifest::KIND.to_owned(),
+            format: Manifest::FORMAT,
+            trust_domain: session.context.trust_domain.clone(),
+            epoch: before.map_or(FIRST_EPOCH, |before| before.value().epoch),
+            number: before.map_or(1, |before| before.value().number + 1),
+            author: session.context.operator.clone(),
+            created_secs: session.clock.unix_secs(),
+            authority_version: session.authority.document().version,
+            previous: before.map(holdfast_pki::envelope::Verified::digest),
+            slices: considered.policy.slices().iter().map(SliceRef::of).collect(),
+            return_to: before.map(|before| ReturnTo {
+                manifest: before.digest(),
+                within_secs: RETURN_WITHIN.as_secs(),
+            }),
+        };
+        let key = session.signing_key(&self.signing)?;
+        for slice in considered.policy.slices() {
+            session
+                .write_slice(slice.digest(), &slice.to_bytes())
+                .await
+                .context("the hub did not take a slice")?;
+        }
+        let mut envelope =
+            Envelope::unsigned(serde_json::to_vec(&manifest).expect("a struct of texts and numbers"));
+        key.sign(Manifest::KIND, &mut envelope);
+        let verified = session
+            .authority
+            .verify::<Manifest>(&envelope, &Act::Release, session.clock.unix_secs())
+            .context("this operator's signature alone does not release anything")?;
+        let request = v1::PublishReleaseRequest {
+            manifest: Some((&envelope).into()),
+        };
+        session
+            .client
+            .publish_release(request)
+            .await
+            .context("the hub did not take the release")?;
+        session.remember(&verified)?;
+        Ok(manifest)
+    }
+}

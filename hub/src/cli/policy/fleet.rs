@@ -1,0 +1,154 @@
+//! What a policy comes to on each node: its changes, and what it would cut.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use holdfast_policy::lockout::{self, Lockout, NodeFacts};
+use holdfast_policy::plan::{self, Change};
+use holdfast_policy::render::{AddressSets, DesiredState, render};
+use holdfast_policy::selector::Selector;
+use holdfast_policy::slice::Slice;
+use holdfast_proto::labels::Labels;
+use holdfast_proto::v1;
+
+use crate::members::{self, Member};
+
+/// What would change on one node.
+#[derive(Debug)]
+pub(super) struct NodePlan {
+    pub(super) id: String,
+    pub(super) name: String,
+    pub(super) connected: bool,
+    /// Whether any slice is for it.
+    pub(super) selected: bool,
+    pub(super) changes: Vec<Change>,
+    pub(super) lockouts: Vec<Lockout>,
+    /// Its keep checks, and who would witness them.
+    pub(super) keeps: Vec<String>,
+}
+
+/// A node with what matters here read out of its record.
+struct Known<'a> {
+    node: &'a v1::Node,
+    labels: Labels,
+    addresses: Vec<IpAddr>,
+}
+
+/// What every node would go through from the slices `held` to `wanted`.
+pub(super) fn plan(
+    nodes: &[v1::Node],
+    held: &[Slice],
+    wanted: &[Slice],
+    hubs: &[(IpAddr, u16)],
+) -> anyhow::Result<Vec<NodePlan>> {
+    let known: Vec<Known<'_>> = nodes.iter().map(read).collect::<anyhow::Result<_>>()?;
+    let fleet: Vec<_> = known
+        .iter()
+        .map(|node| Member {
+            labels: &node.labels,
+            addresses: &node.addresses,
+        })
+        .collect();
+    let selectors: BTreeSet<Selector> = held
+        .iter()
+        .chain(wanted)
+        .flat_map(Slice::member_selectors)
+        .cloned()
+        .collect();
+    let members = members::resolve(selectors, &fleet);
+    known
+        .iter()
+        .map(|node| plan_one(node, &known, held, wanted, &members, hubs))
+        .collect()
+}
+
+fn read(node: &v1::Node) -> anyhow::Result<Known<'_>> {
+    let inventory = node.inventory.as_ref();
+    let addresses = inventory.into_iter().flat_map(|inventory| &inventory.addresses);
+    Ok(Known {
+        node,
+        labels: Labels::try_from(node.labels.clone())?,
+        addresses: addresses.filter_map(|address| address.parse().ok()).collect(),
+    })
+}
+
+fn plan_one(
+    known: &Known<'_>,
+    fleet: &[Known<'_>],
+    held: &[Slice],
+    wanted: &[Slice],
+    members: &AddressSets,
+    hubs: &[(IpAddr, u16)],
+) -> anyhow::Result<NodePlan> {
+    let state = |slices: &[Slice]| -> anyhow::Result<DesiredState> {
+        let mine: Vec<_> = slices
+            .iter()
+            .filter(|slice| slice.selector().matches(&known.labels))
+            .cloned()
+            .collect();
+        Ok(render(&mine, members)?)
+    };
+    let (old, new) = (state(held)?, state(wanted)?);
+    Ok(NodePlan {
+        id: known.node.id.clone(),
+        name: known.node.name.clone(),
+        connected: known.node.connected,
+        selected: new != DesiredState::default(),
+        changes: plan::diff(&old, &new),
+        lockouts: lockout::find(&new, &facts(known.node, hubs)),
+        keeps: new
+            .keeps
+            .iter()
+            .map(|keep| describe_keep(keep, known, fleet))
+            .collect(),
+    })
+}
+
+fn describe_keep(
+    keep: &holdfast_policy::render::RenderedKeep,
+    known: &Known<'_>,
+    fleet: &[Known<'_>],
+) -> String {
+    let fits = |other: &&Known<'_>| {
+        let address = other.node.address.parse::<IpAddr>().ok();
+        let inside =
+            address.is_some_and(|address| keep.from.iter().any(|network| network.contains(&address)));
+        other.node.connected && other.node.id != known.node.id && inside
+    };
+    let from: Vec<_> = keep.from.iter().map(ToString::to_string).collect();
+    let witness = fleet.iter().find(fits).map_or_else(
+        || "the hub if its address fits, else unwitnessed".to_owned(),
+        |witness| format!("the hub if its address fits, else {}", witness.node.name),
+    );
+    format!("tcp {} from {} (witness: {witness})", keep.tcp, from.join(", "))
+}
+
+fn facts(node: &v1::Node, hubs: &[(IpAddr, u16)]) -> NodeFacts {
+    let inventory = node.inventory.clone().unwrap_or_default();
+    let port = |port: u32| u16::try_from(port).ok();
+    NodeFacts {
+        ssh_ports: inventory
+            .listening_ssh_ports
+            .iter()
+            .filter_map(|p| port(*p))
+            .collect(),
+        ssh_peers: inventory
+            .ssh_peers
+            .iter()
+            .filter_map(|peer| Some((peer.address.parse().ok()?, port(peer.local_port)?)))
+            .collect(),
+        hubs: hubs.to_vec(),
+    }
+}
+
+/// The addresses behind the hubs' names, as this machine resolves them. A name that does not resolve here is left to the
+/// guard.
+pub(super) async fn hub_addresses(hubs: &[String]) -> Vec<(IpAddr, u16)> {
+    let mut addresses = BTreeMap::new();
+    for hub in hubs {
+        if let Ok(found) = tokio::net::lookup_host(hub).await {
+            addresses.extend(found.map(|address| ((address.ip().to_canonical(), address.port()), ())));
+        }
+    }
+    addresses.into_keys().collect()
+}

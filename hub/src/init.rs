@@ -1,0 +1,287 @@
+//! `holdfast init`: makes a hub in one directory and its first operator in another.
+//!
+//! The hub's directory gets roots, the issuing CA and a store that holds the authority. The operator's directory gets what
+//! the hub must never have: the signing key, sealed, and the API credential. Both are built beside their place and renamed
+//! into it, the operator's first: a hub without an operator would be of no use, and a crash between the two is told.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use holdfast_pki::authority::{Act, Authority, AuthorityKey, AuthorityPin, Role};
+use holdfast_pki::csr;
+use holdfast_pki::envelope::{Algorithm, Envelope};
+use holdfast_pki::issue::{Ca, to_pem};
+use holdfast_pki::signing_key::SigningKey;
+use holdfast_pki::spiffe::{Identity, SpiffeId};
+use holdfast_proto::ids::{Name, TrustDomain};
+use holdfast_proto::payload::Payload as _;
+
+use crate::config::{CaName, Config, HubDir};
+use crate::operator_dir::{Context, OperatorDir};
+use crate::registry::{Registry, to_record};
+use crate::serve::Machine;
+use crate::store::Store as _;
+use crate::store::audit::{AuditEntry, AuditId, Outcome};
+use crate::store::embedded::JournalStore;
+use crate::store::lock::DirLock;
+use crate::store::txn::{Precondition, Txn};
+
+/// An authority lives two years; the CLI warns when its end is near.
+const AUTHORITY_LIFETIME: Duration = Duration::from_secs(2 * 365 * 86_400);
+/// The first operator's API credential. It does not renew yet, so it is long.
+const API_CREDENTIAL_LIFETIME: Duration = Duration::from_secs(365 * 86_400);
+/// Node certificates. They do not renew yet, so they are long.
+const NODE_CERTIFICATE_DAYS: u32 = 90;
+
+/// What is to be made.
+#[derive(Debug)]
+pub struct Plan {
+    /// The hub's directory.
+    pub dir: PathBuf,
+    /// The operator's directory.
+    pub operator_dir: PathBuf,
+    /// The first operator.
+    pub operator: Name,
+    /// The fleet.
+    pub trust_domain: TrustDomain,
+    /// Where the hub listens.
+    pub listen: SocketAddr,
+    /// Where it is reached.
+    pub advertise: Vec<String>,
+}
+
+/// What was found or made.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Made {
+    /// The hub was there already; nothing was changed.
+    AlreadyThere,
+    /// The hub and its operator were made.
+    New,
+}
+
+/// Makes the hub, unless it is there. `passphrase` is asked for only when something is made; `None` seals nothing.
+///
+/// # Errors
+/// What stands in the way, and what to do about it. Nothing is left half-made in either place.
+pub async fn init(
+    plan: &Plan,
+    machine: &Machine,
+    passphrase: impl FnOnce() -> anyhow::Result<Option<zeroize::Zeroizing<String>>>,
+) -> anyhow::Result<Made> {
+    let dir = HubDir::new(&plan.dir);
+    if dir.config().exists() {
+        let held = Config::read(&dir, &*machine.files)?;
+        if held.trust_domain != plan.trust_domain {
+            bail!(
+                "{} already holds a hub of {}, not of {}; nothing was changed",
+                plan.dir.display(),
+                held.trust_domain,
+                plan.trust_domain
+            );
+        }
+        return Ok(Made::AlreadyThere);
+    }
+    must_be_free(&plan.dir, "hub's directory (--dir)")?;
+    must_be_free(&plan.operator_dir, "operator's directory (--operator-dir)")?;
+    if absolute(&plan.operator_dir)?.starts_with(absolute(&plan.dir)?) {
+        bail!("--operator-dir must lie outside --dir: the hub must never hold the operator's signing key");
+    }
+    let passphrase = passphrase()?;
+    let (hub_part, operator_part) = (beside(&plan.dir)?, beside(&plan.operator_dir)?);
+    let made = build(
+        plan,
+        machine,
+        passphrase.as_deref().map(String::as_str),
+        &hub_part,
+        &operator_part,
+    )
+    .await;
+    if let Err(error) = made {
+        // Ours alone: the names carry this process's id.
+        let _ = std::fs::remove_dir_all(&hub_part);
+        let _ = std::fs::remove_dir_all(&operator_part);
+        return Err(error);
+    }
+    put_in_place(&operator_part, &plan.operator_dir, machine)?;
+    put_in_place(&hub_part, &plan.dir, machine)?;
+    Ok(Made::New)
+}
+
+/// A directory that is not there, or empty.
+fn must_be_free(dir: &Path, what: &str) -> anyhow::Result<()> {
+    match std::fs::read_dir(dir) {
+        Ok(mut entries) => match entries.next() {
+            None => Ok(()),
+            Some(_) => bail!(
+                "the {what} {} is not empty; nothing was changed. If an earlier init was cut short, move it away first",
+                dir.display()
+            ),
+        },
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error).with_context(|| format!("cannot look into the {what} {}", dir.display())),
+    }
+}
+
+fn absolute(path: &Path) -> anyhow::Result<PathBuf> {
+    std::path::absolute(path).with_context(|| format!("{} is no path", path.display()))
+}
+
+fn beside(dir: &Path) -> anyhow::Result<PathBuf> {
+    let dir = absolute(dir)?;
+    let name = dir
+        .file_name()
+        .with_context(|| format!("{} cannot be made", dir.display()))?;
+    Ok(dir.with_file_name(format!(".{}.init-{}", name.to_string_lossy(), std::process::id())))
+}
+
+fn put_in_place(part: &Path, place: &Path, machine: &Machine) -> anyhow::Result<()> {
+    // rename(2) takes the place of an empty directory.
+    machine
+        .files
+        .rename(part, &absolute(place)?)
+        .with_context(|| format!("cannot put {} in place", place.display()))
+}
+
+async fn build(
+    plan: &Plan,
+    machine: &Machine,
+    passphrase: Option<&str>,
+    hub_part: &Path,
+    operator_part: &Path,
+) -> anyhow::Result<()> {
+    let Machine { clock, random, files } = machine;
+    let now = clock.now();
+    let dir = HubDir::new(hub_part);
+    for path in [hub_part, &hub_part.join("ca"), &dir.store(), operator_part] {
+        files
+            .create_dir(path)
+            .with_context(|| format!("cannot make {}", path.display()))?;
+    }
+
+    let node_root = Ca::new_root(&plan.trust_domain, "node root", now, &**random)?;
+    let issuing = node_root.new_issuing(&format!("{} issuing CA", plan.trust_domain), now, &**random)?;
+    let operator_root = Ca::new_root(&plan.trust_domain, "operator root", now, &**random)?;
+    for (name, ca) in [
+        (CaName::NodeRoot, &node_root),
+        (CaName::Issuing, &issuing),
+        (CaName::OperatorRoot, &operator_root),
+    ] {
+        let (certificate, key) = dir.ca(name);
+        files.write_atomic(&certificate, to_pem(ca.certificate()).as_bytes(), 0o644)?;
+        files.write_atomic(&key, ca.key_pem().as_bytes(), 0o600)?;
+    }
+
+    let signing = SigningKey::generate();
+    let authority = first_authority(plan, &signing, &node_root, clock.unix_secs());
+    let pin = AuthorityPin {
+        version: 1,
+        digest: authority.digest(),
+    };
+    write_operator(
+        plan,
+        machine,
+        &signing,
+        passphrase,
+        &operator_root,
+        &node_root,
+        &pin,
+        operator_part,
+    )?;
+
+    let config = Config {
+        format: 1,
+        trust_domain: plan.trust_domain.clone(),
+        hub_id: random.unique_id(),
+        listen: plan.listen,
+        advertise: plan.advertise.clone(),
+        node_certificate_days: NODE_CERTIFICATE_DAYS,
+        authority: pin,
+    };
+    let store = JournalStore::open(DirLock::acquire(&dir.store())?, &**files, clock.clone())?;
+    let entry = AuditEntry {
+        at_secs: clock.unix_secs(),
+        who: format!("spiffe://{}/operator/{}", plan.trust_domain, plan.operator),
+        what: "init hub".to_owned(),
+        on: "authority/1".to_owned(),
+        from: "local".to_owned(),
+        digest: Some(authority.digest()),
+        outcome: Outcome::Done,
+        correlation_id: random.unique_id(),
+    };
+    let key = Registry::authority_key(1);
+    let txn = Txn::new(&AuditId::new(&**clock, &**random), &entry)
+        .require(key.clone(), Precondition::Absent)
+        .put(key, to_record(&authority));
+    store.commit(txn).await?;
+    files.write_atomic(&dir.config(), config.to_text().as_bytes(), 0o644)?;
+    Ok(())
+}
+
+fn first_authority(plan: &Plan, signing: &SigningKey, node_root: &Ca, now_secs: u64) -> Envelope {
+    let authority = Authority {
+        kind: Authority::KIND.to_owned(),
+        format: Authority::FORMAT,
+        trust_domain: plan.trust_domain.clone(),
+        version: 1,
+        previous: None,
+        issued_secs: now_secs,
+        expires_secs: now_secs + AUTHORITY_LIFETIME.as_secs(),
+        keys: vec![AuthorityKey {
+            id: signing.key_id(),
+            algorithm: Algorithm::Ed25519,
+            public: signing.public(),
+            name: plan.operator.clone(),
+            role: Role::Admin,
+        }],
+        thresholds: Act::REQUIRED
+            .into_iter()
+            .map(|act| (act, 1))
+            .collect::<BTreeMap<_, _>>(),
+        revoked: BTreeSet::new(),
+        node_roots: BTreeSet::from([node_root.fingerprint()]),
+    };
+    let mut envelope =
+        Envelope::unsigned(serde_json::to_vec(&authority).expect("a struct of texts and numbers"));
+    signing.sign(Authority::KIND, &mut envelope);
+    envelope
+}
+
+#[expect(
+    clippy::too_many_arguments,
+    reason = "one call, in the order in which the things were made"
+)]
+fn write_operator(
+    plan: &Plan,
+    machine: &Machine,
+    signing: &SigningKey,
+    passphrase: Option<&str>,
+    operator_root: &Ca,
+    node_root: &Ca,
+    pin: &AuthorityPin,
+    part: &Path,
+) -> anyhow::Result<()> {
+    let Machine { clock, random, files } = machine;
+    let api_key = csr::new_key()?;
+    let csr = csr::verify(&csr::create(&api_key)?)?;
+    let id = SpiffeId {
+        trust_domain: plan.trust_domain.clone(),
+        identity: Identity::Operator(plan.operator.clone()),
+    };
+    let leaf = operator_root.issue(&csr, &id, API_CREDENTIAL_LIFETIME, clock.now(), &**random)?;
+    let dir = OperatorDir::new(part, files.clone());
+    dir.write_signing_key(&signing.to_file(passphrase, &**random))?;
+    dir.write_api_credential(&to_pem(&leaf), &zeroize::Zeroizing::new(api_key.serialize_pem()))?;
+    dir.write_context(&Context {
+        format: 1,
+        operator: plan.operator.clone(),
+        trust_domain: plan.trust_domain.clone(),
+        hubs: plan.advertise.clone(),
+        node_root: node_root.fingerprint(),
+        authority: pin.clone(),
+        highest: None,
+    })?;
+    Ok(())
+}

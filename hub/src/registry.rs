@@ -1,0 +1,389 @@
+//! The fleet registry: join grants, nodes, and what nodes last said of themselves, as records in the store.
+//!
+//! Keys: `authority/<version>` and `grant/<id>` hold envelopes; `use/<grant>/<slot>` holds the node that spent one of the
+//! grant's uses (a slot each, so that enrolments do not queue on one counter); `node/<id>` and `name/<name>` the node;
+//! `status/<id>` what it last said. Records are JSON with their format first.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use holdfast_pki::authority::{AuthorityPin, RefuseAuthority, TrustedAuthority};
+use holdfast_pki::envelope::Envelope;
+use holdfast_proto::ids::{Generation, InvalidId, Name, NodeId, UniqueId};
+use holdfast_proto::labels::Labels;
+use holdfast_proto::v1;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::store::key::{Entry, Key, Revision, Span};
+use crate::store::txn::CommitError;
+use crate::store::{Store, Unavailable};
+
+/// A node that enrolled.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeRecord {
+    /// Always 1.
+    pub format: u32,
+    /// Digest of its enrolment key.
+    pub id: NodeId,
+    /// What people call it. Free again once the node was removed.
+    pub name: Name,
+    /// Its labels, from the join grant.
+    pub labels: Labels,
+    /// Their version: 1, the join grant's.
+    pub labels_version: u64,
+    /// The grant it joined by.
+    pub grant: UniqueId,
+    /// The networks that bound its address, from the grant; empty: any.
+    pub within: Vec<ipnet::IpNet>,
+    /// When it enrolled, in Unix seconds.
+    pub enrolled_secs: u64,
+    /// When it was removed; its certificate admits nothing from then on.
+    pub removed_secs: Option<u64>,
+}
+
+/// What a node last said of itself: written when it changes, never for a heartbeat.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeStatus {
+    /// Always 1.
+    pub format: u32,
+    /// The address it was last seen at.
+    pub address: String,
+    /// When that changed, in Unix seconds.
+    pub at_secs: u64,
+    /// Version of its agent.
+    pub agent_version: String,
+    /// Its boot.
+    pub boot_id: String,
+    /// Its machine.
+    pub inventory: InventoryRecord,
+    /// The highest generation it accepted.
+    pub accepted: Option<Generation>,
+    /// The generation in force there.
+    pub confirmed: Option<Generation>,
+    /// The version of its labels.
+    pub labels_version: u64,
+    /// The authority version it reached.
+    pub authority_version: u64,
+    /// Its last report, as it came (protobuf).
+    pub report: Vec<u8>,
+}
+
+/// A machine, as its agent describes it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InventoryRecord {
+    /// The operating system's name.
+    pub os: String,
+    /// The kernel's release.
+    pub kernel: String,
+    /// pve-node, vm, lxc or bare.
+    pub kind: String,
+    /// The host's own name.
+    pub hostname: String,
+    /// Its addresses, without loopback and link-local.
+    pub addresses: Vec<std::net::IpAddr>,
+    /// Ports that an ssh server listens on.
+    pub ssh_ports: Vec<u16>,
+    /// Peers of established ssh sessions, with the local port.
+    pub ssh_peers: Vec<(std::net::IpAddr, u16)>,
+}
+
+/// The most addresses and peers that are kept of one inventory.
+const INVENTORY_LIST_MAX: usize = 64;
+
+impl From<v1::Inventory> for InventoryRecord {
+    /// Takes what can be read and drops the rest: an inventory steers nothing without a signed bound.
+    fn from(wire: v1::Inventory) -> Self {
+        let short = |text: String| text.chars().take(128).collect::<String>();
+        let port = |port: &u32| u16::try_from(*port).ok();
+        Self {
+            os: short(wire.os),
+            kernel: short(wire.kernel),
+            kind: short(wire.kind),
+            hostname: short(wire.hostname),
+            addresses: wire
+                .addresses
+                .iter()
+                .filter_map(|a| a.parse().ok())
+                .take(INVENTORY_LIST_MAX)
+                .collect(),
+            ssh_ports: wire
+                .listening_ssh_ports
+                .iter()
+                .filter_map(port)
+                .take(INVENTORY_LIST_MAX)
+                .collect(),
+            ssh_peers: wire
+                .ssh_peers
+                .iter()
+                .filter_map(|peer| Some((peer.address.parse().ok()?, port(&peer.local_port)?)))
+                .take(INVENTORY_LIST_MAX)
+                .collect(),
+        }
+    }
+}
+
+impl From<InventoryRecord> for v1::Inventory {
+    fn from(record: InventoryRecord) -> Self {
+        Self {
+            os: record.os,
+            kernel: record.kernel,
+            kind: record.kind,
+            hostname: record.hostname,
+            addresses: record.addresses.iter().map(ToString::to_string).collect(),
+            listening_ssh_ports: record.ssh_ports.into_iter().map(u32::from).collect(),
+            ssh_peers: record
+                .ssh_peers
+                .into_iter()
+                .map(|(address, port)| v1::SshPeer {
+                    address: address.to_string(),
+                    local_port: port.into(),
+                })
+                .collect(),
+        }
+    }
+}
+
+/// Why the registry cannot answer or change.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryError {
+    /// The store does not answer.
+    #[error(transparent)]
+    Store(#[from] Unavailable),
+    /// A change was not acknowledged.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+    /// A record is not what this version writes.
+    #[error("the record {key} cannot be read; was the store written by a newer hub?")]
+    Record {
+        /// Where it is.
+        key: Key,
+        /// What is wrong.
+        source: serde_json::Error,
+    },
+    /// A key holds something that is no id.
+    #[error("the key {key} cannot be read")]
+    Key {
+        /// The key.
+        key: Key,
+        /// What is wrong.
+        source: InvalidId,
+    },
+    /// The authority in the store does not hold together.
+    #[error("the stored authority is not valid")]
+    Authority(#[from] RefuseAuthority),
+    /// There is none.
+    #[error("the store holds no authority: it belongs to no hub that `holdfast init` made")]
+    NoAuthority,
+}
+
+/// Typed access to the fleet's records.
+#[derive(Debug, Clone)]
+pub struct Registry {
+    store: Arc<dyn Store>,
+}
+
+/// A record and the revision that wrote it.
+#[derive(Debug, Clone)]
+pub struct Versioned<T> {
+    /// The record.
+    pub value: T,
+    /// For a precondition.
+    pub revision: Revision,
+}
+
+impl Registry {
+    /// The registry in `store`.
+    #[must_use]
+    pub fn new(store: Arc<dyn Store>) -> Self {
+        Self { store }
+    }
+
+    /// Where the records are.
+    #[must_use]
+    pub fn store(&self) -> &dyn Store {
+        &*self.store
+    }
+
+    /// The key of an authority version.
+    #[must_use]
+    pub fn authority_key(version: u64) -> Key {
+        format!("authority/{version:020}").into()
+    }
+
+    /// The key of a join grant.
+    #[must_use]
+    pub fn grant_key(id: &UniqueId) -> Key {
+        format!("grant/{id}").into()
+    }
+
+    /// The key of one use of a join grant.
+    #[must_use]
+    pub fn use_key(grant: &UniqueId, slot: u32) -> Key {
+        format!("use/{grant}/{slot:010}").into()
+    }
+
+    /// The key of a node.
+    #[must_use]
+    pub fn node_key(id: &NodeId) -> Key {
+        format!("node/{id}").into()
+    }
+
+    /// The key of a node's name.
+    #[must_use]
+    pub fn name_key(name: &Name) -> Key {
+        format!("name/{name}").into()
+    }
+
+    /// The key of what a node last said.
+    #[must_use]
+    pub fn status_key(id: &NodeId) -> Key {
+        format!("status/{id}").into()
+    }
+
+    /// All versions of the authority after `after`, oldest first: at most 512.
+    ///
+    /// # Errors
+    /// [`RegistryError`] from the store, or for a record that cannot be read.
+    pub async fn authority_versions(&self, after: u64) -> Result<Vec<Envelope>, RegistryError> {
+        let span = Span::prefix("authority/").after(&Self::authority_key(after));
+        let page = self.store.range(&span, 512).await?;
+        page.entries.iter().map(read_record).collect()
+    }
+
+    /// The newest authority, reached from the pin this hub began with.
+    ///
+    /// # Errors
+    /// [`RegistryError`] if the chain is missing or does not hold.
+    pub async fn authority(&self, pin: &AuthorityPin) -> Result<TrustedAuthority, RegistryError> {
+        let versions = self.authority_versions(pin.version.saturating_sub(1)).await?;
+        let (first, rest) = versions.split_first().ok_or(RegistryError::NoAuthority)?;
+        Ok(TrustedAuthority::from_pin(first, pin)?.walk(rest)?)
+    }
+
+    /// A join grant's envelope.
+    ///
+    /// # Errors
+    /// [`RegistryError`] from the store, or for a record that cannot be read.
+    pub async fn grant(&self, id: &UniqueId) -> Result<Option<Envelope>, RegistryError> {
+        Ok(self.record(&Self::grant_key(id)).await?.map(|found| found.value))
+    }
+
+    /// A node, removed or not.
+    ///
+    /// # Errors
+    /// [`RegistryError`] from the store, or for a record that cannot be read.
+    pub async fn node(&self, id: &NodeId) -> Result<Option<Versioned<NodeRecord>>, RegistryError> {
+        self.record(&Self::node_key(id)).await
+    }
+
+    /// The node that has `name` now.
+    ///
+    /// # Errors
+    /// [`RegistryError`] from the store, or for a record that cannot be read.
+    pub async fn node_named(&self, name: &Name) -> Result<Option<Versioned<NodeRecord>>, RegistryError> {
+        match self.record::<NodeId>(&Self::name_key(name)).await? {
+            Some(id) => self.node(&id.value).await,
+            None => Ok(None),
+        }
+    }
+
+    /// What a node last said.
+    ///
+    /// # Errors
+    /// [`RegistryError`] from the store, or for a record that cannot be read.
+    pub async fn status(&self, id: &NodeId) -> Result<Option<Versioned<NodeStatus>>, RegistryError> {
+        self.record(&Self::status_key(id)).await
+    }
+
+    /// Names of nodes that are not removed, in order, from behind `after`: at most `limit`, and whether more follow.
+    ///
+    /// # Errors
+    /// [`RegistryError`] from the store, or for a record that cannot be read.
+    pub async fn names(
+        &self,
+        after: &str,
+        limit: usize,
+    ) -> Result<(Vec<(String, NodeId)>, bool), RegistryError> {
+        let mut span = Span::prefix("name/");
+        if !after.is_empty() {
+            span = span.after(&format!("name/{after}").into());
+        }
+        let page = self.store.range(&span, limit).await?;
+        let names = page.entries.iter().map(|entry| {
+            let name = entry.key.strip_prefix("name/").unwrap_or_default().to_owned();
+            Ok((name, read_record::<NodeId>(entry)?))
+        });
+        Ok((names.collect::<Result<_, RegistryError>>()?, page.rest.is_some()))
+    }
+
+    /// Every node that is not removed, with what it last said.
+    ///
+    /// # Errors
+    /// [`RegistryError`] from the store, or for a record that cannot be read.
+    pub async fn fleet(&self) -> Result<BTreeMap<NodeId, (NodeRecord, Option<NodeStatus>)>, RegistryError> {
+        let mut statuses: BTreeMap<NodeId, NodeStatus> = BTreeMap::new();
+        for entry in self.all("status/").await? {
+            let id = entry.key.strip_prefix("status/").unwrap_or_default().parse();
+            let id = id.map_err(|source| RegistryError::Key {
+                key: entry.key.clone(),
+                source,
+            })?;
+            statuses.insert(id, read_record(&entry)?);
+        }
+        let mut fleet = BTreeMap::new();
+        for entry in self.all("node/").await? {
+            let node: NodeRecord = read_record(&entry)?;
+            if node.removed_secs.is_none() {
+                let status = statuses.remove(&node.id);
+                fleet.insert(node.id, (node, status));
+            }
+        }
+        Ok(fleet)
+    }
+
+    async fn all(&self, prefix: &str) -> Result<Vec<Entry>, RegistryError> {
+        let mut entries = Vec::new();
+        let mut rest = Some(Span::prefix(prefix));
+        while let Some(span) = rest {
+            let page = self.store.range(&span, crate::store::key::PAGE_MAX).await?;
+            entries.extend(page.entries);
+            rest = page.rest;
+        }
+        Ok(entries)
+    }
+
+    /// The record at `key`, if there is one.
+    ///
+    /// # Errors
+    /// [`RegistryError`] from the store, or for a record that cannot be read.
+    pub async fn record<T: DeserializeOwned>(
+        &self,
+        key: &Key,
+    ) -> Result<Option<Versioned<T>>, RegistryError> {
+        let entry = self.store.get(key).await?;
+        entry
+            .map(|entry| {
+                Ok(Versioned {
+                    value: read_record(&entry)?,
+                    revision: entry.revision,
+                })
+            })
+            .transpose()
+    }
+}
+
+/// A record as it is stored.
+pub fn to_record(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).expect("records are structs of texts and numbers")
+}
+
+fn read_record<T: DeserializeOwned>(entry: &Entry) -> Result<T, RegistryError> {
+    serde_json::from_slice(&entry.value).map_err(|source| RegistryError::Record {
+        key: entry.key.clone(),
+        source,
+    })
+}

@@ -1,0 +1,288 @@
+//! Releases at rest: signed manifests by generation, slices by digest, and which release is the current one.
+//!
+//! Keys: `release/<epoch>/<number>` holds the manifest's envelope, `current` names the newest; `slice/<digest>/<n>` holds
+//! the n-th chunk of a slice. A slice is written before the manifest that names it, in one transaction.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use holdfast_pki::authority::{Act, RefuseEnvelope, TrustedAuthority};
+use holdfast_pki::envelope::{Envelope, InvalidPayload, Verified};
+use holdfast_policy::release::Manifest;
+use holdfast_policy::slice::{InvalidSlice, Slice};
+use holdfast_proto::ids::{Digest, Generation};
+use holdfast_proto::{SLICE_BYTES_MAX, SLICE_CHUNK_BYTES_MAX};
+use serde::{Deserialize, Serialize};
+
+use crate::registry::{Registry, RegistryError, Versioned, to_record};
+use crate::store::audit::{AuditEntry, AuditId};
+use crate::store::key::{Key, Span};
+use crate::store::txn::{CommitError, Precondition, Txn};
+
+const CURRENT: &str = "current";
+
+/// Which release is the newest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Current {
+    format: u32,
+    generation: Generation,
+    manifest: Digest,
+}
+
+/// A release as nodes are offered it.
+#[derive(Debug)]
+pub struct Release {
+    /// The manifest, as operators signed it.
+    pub envelope: Envelope,
+    /// Its digest.
+    pub digest: Digest,
+    /// The same, read.
+    pub manifest: Manifest,
+    /// Its slices, read, by digest.
+    pub slices: BTreeMap<Digest, Slice>,
+}
+
+/// Why a release is not taken or not found.
+#[derive(Debug, thiserror::Error)]
+pub enum ReleaseError {
+    /// The registry or the store failed.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// Its signatures do not hold.
+    #[error(transparent)]
+    Refused(#[from] RefuseEnvelope),
+    /// It does not follow the current release.
+    #[error("release {offered} does not follow {current}: somebody else published meanwhile; plan again")]
+    NotNext {
+        /// What was offered.
+        offered: Generation,
+        /// What is current.
+        current: Generation,
+    },
+    /// It is for another fleet.
+    #[error("the release is for the trust domain {0}")]
+    TrustDomain(holdfast_proto::ids::TrustDomain),
+    /// It names an authority version that is not the newest.
+    #[error("the release names authority version {named}, newest is {newest}: sign it anew")]
+    AuthorityVersion {
+        /// Named in the manifest.
+        named: u64,
+        /// The newest.
+        newest: u64,
+    },
+    /// It is not the first and there is none before it, or the other way round.
+    #[error("the release's number and its predecessor do not fit: {0}")]
+    Beginning(Generation),
+    /// It names a slice that was not written.
+    #[error("the slice {0} was not uploaded")]
+    NoSlice(Digest),
+    /// A slice is not what its digest says.
+    #[error("the slice's digest is {got}, announced was {announced}")]
+    SliceDigest {
+        /// What the upload said.
+        announced: Digest,
+        /// What it is.
+        got: Digest,
+    },
+    /// A slice is larger than is stored.
+    #[error("the slice has more than {SLICE_BYTES_MAX} bytes")]
+    SliceSize,
+    /// A slice cannot be understood.
+    #[error("the slice {digest} is not valid")]
+    Slice {
+        /// Which.
+        digest: Digest,
+        /// Why.
+        source: InvalidSlice,
+    },
+    /// A stored manifest cannot be read.
+    #[error("the stored manifest cannot be read")]
+    Manifest(#[from] InvalidPayload),
+}
+
+impl From<CommitError> for ReleaseError {
+    fn from(error: CommitError) -> Self {
+        Self::Registry(error.into())
+    }
+}
+
+fn release_key(generation: Generation) -> Key {
+    format!("release/{:020}/{:020}", generation.epoch, generation.number).into()
+}
+
+fn slice_prefix(digest: Digest) -> String {
+    format!("slice/{digest}/")
+}
+
+/// The bytes of a slice, if it was written.
+///
+/// # Errors
+/// [`ReleaseError::Registry`] from the store.
+pub async fn read_slice(registry: &Registry, digest: Digest) -> Result<Option<Vec<u8>>, ReleaseError> {
+    // At most three chunks (SLICE_BYTES_MAX): always one page.
+    let page = registry
+        .store()
+        .range(&Span::prefix(slice_prefix(digest)), 16)
+        .await
+        .map_err(RegistryError::from)?;
+    let bytes: Vec<u8> = page
+        .entries
+        .iter()
+        .flat_map(|entry| entry.value.iter().copied())
+        .collect();
+    Ok((!page.entries.is_empty()).then_some(bytes))
+}
+
+/// Stores a slice under its digest. Storing it again changes nothing.
+///
+/// # Errors
+/// [`ReleaseError`] if it is too large, another one than announced, or no slice.
+pub async fn write_slice(
+    registry: &Registry,
+    announced: Digest,
+    bytes: &[u8],
+    audit: (&AuditId, &AuditEntry),
+) -> Result<(), ReleaseError> {
+    if bytes.len() > SLICE_BYTES_MAX {
+        return Err(ReleaseError::SliceSize);
+    }
+    let got = Digest::of(bytes);
+    if got != announced {
+        return Err(ReleaseError::SliceDigest { announced, got });
+    }
+    Slice::parse(bytes).map_err(|source| ReleaseError::Slice { digest: got, source })?;
+    if read_slice(registry, got).await?.is_some() {
+        return Ok(());
+    }
+    let mut txn = Txn::new(audit.0, audit.1);
+    for (n, chunk) in bytes.chunks(SLICE_CHUNK_BYTES_MAX).enumerate() {
+        txn = txn.put(format!("{}{n:04}", slice_prefix(got)), chunk.to_vec());
+    }
+    registry.store().commit(txn).await?;
+    Ok(())
+}
+
+async fn current_record(registry: &Registry) -> Result<Option<Versioned<Current>>, ReleaseError> {
+    Ok(registry.record(&CURRENT.into()).await?)
+}
+
+/// The current release with its slices.
+///
+/// # Errors
+/// [`ReleaseError`] if the store fails or what it holds does not hold together.
+pub async fn current(registry: &Registry) -> Result<Option<Arc<Release>>, ReleaseError> {
+    let Some(current) = current_record(registry).await? else {
+        return Ok(None);
+    };
+    let envelope = registry
+        .record::<Envelope>(&release_key(current.value.generation))
+        .await?;
+    let Some(Versioned { value: envelope, .. }) = envelope else {
+        return Ok(None);
+    };
+    let manifest: Manifest = holdfast_pki::envelope::parse_payload(&envelope.payload)?;
+    let slices = read_slices(registry, &manifest).await?;
+    Ok(Some(Arc::new(Release {
+        digest: envelope.digest(),
+        envelope,
+        manifest,
+        slices,
+    })))
+}
+
+async fn read_slices(
+    registry: &Registry,
+    manifest: &Manifest,
+) -> Result<BTreeMap<Digest, Slice>, ReleaseError> {
+    let mut slices = BTreeMap::new();
+    for wanted in &manifest.slices {
+        let bytes = read_slice(registry, wanted.digest)
+            .await?
+            .ok_or(ReleaseError::NoSlice(wanted.digest))?;
+        let slice = Slice::parse(&bytes).map_err(|source| ReleaseError::Slice {
+            digest: wanted.digest,
+            source,
+        })?;
+        slices.insert(wanted.digest, slice);
+    }
+    Ok(slices)
+}
+
+/// Makes a signed manifest the current release. What the hub checks, every agent checks again.
+///
+/// # Errors
+/// [`ReleaseError`] says why it was not taken. Nothing was changed then.
+pub async fn publish(
+    registry: &Registry,
+    authority: &TrustedAuthority,
+    envelope: &Envelope,
+    now_secs: u64,
+    audit: (&AuditId, &AuditEntry),
+) -> Result<Arc<Release>, ReleaseError> {
+    let verified: Verified<Manifest> = authority.verify(envelope, &Act::Release, now_secs)?;
+    let (manifest, newest) = (verified.value(), authority.document());
+    if manifest.trust_domain != newest.trust_domain {
+        return Err(ReleaseError::TrustDomain(manifest.trust_domain.clone()));
+    }
+    if manifest.authority_version != newest.version {
+        return Err(ReleaseError::AuthorityVersion {
+            named: manifest.authority_version,
+            newest: newest.version,
+        });
+    }
+    let offered = manifest.generation();
+    let current = current_record(registry).await?;
+    let precondition = match &current {
+        None if manifest.previous.is_none() && offered.epoch >= 1 && offered.number >= 1 => {
+            Precondition::Absent
+        }
+        None => return Err(ReleaseError::Beginning(offered)),
+        // An epoch is raised by a document of its own, never by a release.
+        Some(Versioned {
+            value: held,
+            revision,
+        }) if manifest.previous == Some(held.manifest)
+            && offered.epoch == held.generation.epoch
+            && offered.number > held.generation.number =>
+        {
+            Precondition::Revision(*revision)
+        }
+        Some(held) => {
+            return Err(ReleaseError::NotNext {
+                offered,
+                current: held.value.generation,
+            });
+        }
+    };
+    let slices = read_slices(registry, manifest).await?;
+    let named = Current {
+        format: 1,
+        generation: offered,
+        manifest: verified.digest(),
+    };
+    let txn = Txn::new(audit.0, audit.1)
+        .require(CURRENT, precondition)
+        .put(CURRENT, to_record(&named))
+        .put(release_key(offered), to_record(envelope));
+    match registry.store().commit(txn).await {
+        Ok(_) => {}
+        Err(CommitError::Conflict { .. }) => {
+            let now = current_record(registry)
+                .await?
+                .map_or_else(Generation::default, |held| held.value.generation);
+            return Err(ReleaseError::NotNext {
+                offered,
+                current: now,
+            });
+        }
+        Err(error) => return Err(error.into()),
+    }
+    let digest = verified.digest();
+    Ok(Arc::new(Release {
+        envelope: envelope.clone(),
+        digest,
+        manifest: manifest.clone(),
+        slices,
+    }))
+}

@@ -1,0 +1,153 @@
+//! `holdfast serve`: opens the store, builds the hub, serves until a signal, drains.
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use holdfast_pki::clock::Clock;
+use holdfast_pki::files::Files;
+use holdfast_pki::random::Random;
+use holdfast_pki::tls;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_stream::wrappers::ReceiverStream;
+
+use crate::acceptor;
+use crate::api::{self, Hub, authz::Authorize};
+use crate::ca::{HUB_LEAF_RENEWAL, HubCa, HubLeaf};
+use crate::config::{Config, HubDir};
+use crate::director::Director;
+use crate::links::Links;
+use crate::registry::Registry;
+use crate::releases;
+use crate::store::embedded::JournalStore;
+use crate::store::lock::DirLock;
+use crate::tasks::Tasks;
+
+/// How long calls in flight may take once the hub is to stop.
+const GRACE: Duration = Duration::from_secs(10);
+/// HTTP/2 pings find peers that vanished without a word.
+const PING_EVERY: Duration = Duration::from_secs(30);
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+/// Streams of one peer at once: a link, a slice, a confirmation and a keep check, with room.
+const STREAMS_MAX: u32 = 64;
+
+/// What a hub gets from its machine.
+#[derive(Debug, Clone)]
+pub struct Machine {
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Chance.
+    pub random: Arc<dyn Random>,
+    /// Disk.
+    pub files: Arc<dyn Files>,
+}
+
+/// Serves the hub in `dir` until `stop` ends; listens where its settings say, or on `listener` if one is given.
+///
+/// # Errors
+/// What kept it from starting, or what ended it.
+pub async fn serve(
+    dir: PathBuf,
+    machine: Machine,
+    listener: Option<TcpListener>,
+    stop: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    let dir = HubDir::new(dir);
+    let config = Config::read(&dir, &*machine.files)?;
+    let Machine { clock, random, files } = machine;
+    let lock = DirLock::acquire(&dir.store()).context("cannot lock the hub's store")?;
+    let store = JournalStore::open(lock, &*files, clock.clone()).context("cannot open the hub's store")?;
+    let registry = Registry::new(Arc::new(store));
+    let authority = registry.authority(&config.authority).await?;
+    let ca = HubCa::load(&dir, &config, &*files, clock.clone(), random.clone())?;
+    let release = releases::current(&registry)
+        .await
+        .context("cannot read the current release")?;
+    let director = Arc::new(Director::new(registry.clone(), release));
+
+    let leaf = Arc::new(HubLeaf::new(ca.issue_hub()?));
+    let tls = tls::server_config(
+        config.trust_domain.clone(),
+        ca.node_root(),
+        ca.operator_root(),
+        leaf.clone(),
+        clock.clone(),
+    )?;
+    let listener = match listener {
+        Some(listener) => listener,
+        None => TcpListener::bind(config.listen).await.with_context(|| {
+            format!(
+                "cannot listen on {}: is another hub running, or the address not this machine's?",
+                config.listen
+            )
+        })?,
+    };
+
+    let tasks = Tasks::default();
+    let (drain, draining) = watch::channel(false);
+    let hub = Arc::new(Hub {
+        registry,
+        ca,
+        links: Links::default(),
+        director: director.clone(),
+        authority_pin: config.authority,
+        instance: random.unique_id(),
+        serving_since_secs: clock.unix_secs(),
+        clock,
+        random,
+        tasks: tasks.clone(),
+        draining: draining.clone(),
+    });
+    tasks.spawn("director", director.run());
+    tasks.spawn("hub leaf", renew_leaf(hub.clone(), leaf));
+    let connections = acceptor::accept(listener, Arc::new(tls), &tasks);
+    tracing::info!(
+        listen = %config.listen,
+        trust_domain = %config.trust_domain,
+        authority = authority.document().version,
+        instance = %hub.instance,
+        "serving"
+    );
+
+    let mut drained = draining;
+    let server = tonic::transport::Server::builder()
+        .http2_keepalive_interval(Some(PING_EVERY))
+        .http2_keepalive_timeout(Some(PING_TIMEOUT))
+        .max_concurrent_streams(STREAMS_MAX)
+        .layer(Authorize(hub.clone()))
+        .add_routes(api::router(&hub))
+        .serve_with_incoming_shutdown(ReceiverStream::new(connections), async move {
+            let _ = drained.wait_for(|draining| *draining).await;
+        });
+    tokio::pin!(server);
+    let ended = tokio::select! {
+        ended = &mut server => ended.context("the server ended"),
+        task = tasks.failed() => Err(anyhow::anyhow!("the task '{task}' failed; its panic is in the log")),
+        () = stop => {
+            tracing::info!("stopping: no new connections, calls in flight end");
+            drain.send_replace(true);
+            match tokio::time::timeout(GRACE, server).await {
+                Ok(ended) => ended.context("the server ended"),
+                Err(_) => {
+                    tracing::warn!(grace_secs = GRACE.as_secs(), "calls in flight did not end in time");
+                    Ok(())
+                }
+            }
+        }
+    };
+    tasks.abort_all();
+    ended
+}
+
+async fn renew_leaf(hub: Arc<Hub>, leaf: Arc<HubLeaf>) {
+    loop {
+        tokio::time::sleep(HUB_LEAF_RENEWAL).await;
+        match hub.ca.issue_hub() {
+            Ok(renewed) => leaf.replace(renewed),
+            Err(error) => tracing::error!(%error, "cannot renew the hub's own certificate"),
+        }
+    }
+}
