@@ -138,3 +138,75 @@ pub enum HostError {
         source: io::Error,
     },
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A host that holds one number, and maybe another one than it was told.
+    struct FakeHost {
+        holds: u32,
+        obeys: bool,
+    }
+
+    #[derive(Debug)]
+    struct Set(Option<u32>);
+
+    impl Steps for Set {
+        fn is_empty(&self) -> bool {
+            self.0.is_none()
+        }
+    }
+
+    impl Display for Set {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            write!(f, "set {:?}", self.0)
+        }
+    }
+
+    impl Resource for FakeHost {
+        type Desired = u32;
+        type Observed = u32;
+        type Plan = Set;
+        const NAME: &'static str = "number";
+
+        async fn observe(&mut self) -> Result<u32, HostError> {
+            Ok(self.holds)
+        }
+        fn diff(desired: &u32, observed: &u32) -> Set {
+            Set((desired != observed).then_some(*desired))
+        }
+        async fn capture(&mut self, _plan: &Set) -> Result<Snapshot, HostError> {
+            Err(HostError::Unfaithful {
+                detail: "no snapshot of a number".to_owned(),
+            })
+        }
+        async fn apply(&mut self, plan: &Set) -> Result<(), HostError> {
+            if self.obeys {
+                self.holds = plan.0.unwrap_or(self.holds);
+            }
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_second_pass_changes_nothing() {
+        let mut host = FakeHost {
+            holds: 1,
+            obeys: true,
+        };
+        let first = converge(&mut host, &2).await.unwrap();
+        assert!(matches!(first, Outcome::Repaired(Set(Some(2)))), "{first:?}");
+        assert!(matches!(converge(&mut host, &2).await.unwrap(), Outcome::InSync));
+    }
+
+    #[tokio::test]
+    async fn a_host_that_does_not_obey_is_no_success() {
+        let mut host = FakeHost {
+            holds: 1,
+            obeys: false,
+        };
+        let outcome = converge(&mut host, &2).await.unwrap();
+        assert!(matches!(outcome, Outcome::StillDrifted { .. }), "{outcome:?}");
+    }
+}

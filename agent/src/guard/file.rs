@@ -288,3 +288,88 @@ impl GuardFileError {
         matches!(self, Self::Access { source, .. } if source.kind() == io::ErrorKind::NotFound)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use holdfast_pki::clock::TestClock;
+    use holdfast_pki::files::SystemFiles;
+
+    fn armed(time: Duration, clock: &dyn Clock) -> (tempfile::TempDir, GuardPath, GuardFile) {
+        let dir = tempfile::tempdir().unwrap();
+        let place = GuardPath::new(dir.path(), [3; 16].into());
+        let file = GuardFile::new(place.id(), time, vec![], clock);
+        file.write(&SystemFiles, &place).unwrap();
+        (dir, place, file)
+    }
+
+    #[test]
+    fn it_is_over_at_its_deadline_or_in_another_boot() {
+        let clock = TestClock::at(1_000);
+        let (_dir, place, written) = armed(Duration::from_secs(60), &clock);
+        let file = GuardFile::read(&SystemFiles, &place.at(State::Armed)).unwrap();
+        assert_eq!(file, written);
+        clock.advance(Duration::from_millis(59_999));
+        assert!(!file.is_over(&clock));
+        clock.set_wall(0);
+        assert!(!file.is_over(&clock), "the wall clock does not matter");
+        clock.advance(Duration::from_millis(1));
+        assert!(file.is_over(&clock));
+        let clock = TestClock::at(1_000);
+        clock.reboot("boot-2");
+        assert!(
+            file.is_over(&clock),
+            "although less time has passed since that boot"
+        );
+    }
+
+    #[test]
+    fn of_confirm_and_undo_one_wins() {
+        let (_dir, place, _) = armed(Duration::ZERO, &TestClock::at(0));
+        place
+            .advance(&SystemFiles, State::Armed, State::Confirmed)
+            .unwrap();
+        let late = place
+            .advance(&SystemFiles, State::Armed, State::Undoing)
+            .unwrap_err();
+        assert!(late.is_not_found());
+        assert_eq!(place.state(), Some(State::Confirmed));
+        place.forget(&SystemFiles).unwrap();
+        assert_eq!(place.state(), None);
+    }
+
+    #[test]
+    fn a_file_is_held_by_one_and_through_renames() {
+        let (_dir, place, _) = armed(Duration::ZERO, &TestClock::at(0));
+        let hold = place.hold(State::Armed).unwrap();
+        assert!(hold.is_some() && place.hold(State::Armed).unwrap().is_none());
+        place.advance(&SystemFiles, State::Armed, State::Undoing).unwrap();
+        assert!(place.hold(State::Undoing).unwrap().is_none());
+        drop(hold);
+        assert!(place.hold(State::Undoing).unwrap().is_some());
+    }
+
+    #[test]
+    fn files_are_found_by_name_and_others_passed_over() {
+        let (dir, place, _) = armed(Duration::ZERO, &TestClock::at(0));
+        std::fs::write(dir.path().join("guard/notes.txt"), "").unwrap();
+        std::fs::write(place.at(State::Armed).with_extension("armed.part"), "").unwrap();
+        assert_eq!(GuardPath::all(dir.path()).unwrap(), [(place, State::Armed)]);
+        assert_eq!(GuardPath::all(&dir.path().join("elsewhere")).unwrap(), []);
+    }
+
+    #[test]
+    fn another_format_and_unknown_fields_are_refused() {
+        let (_dir, place, written) = armed(Duration::ZERO, &TestClock::at(0));
+        let path = place.at(State::Armed);
+        let text = serde_json::to_string(&written).unwrap();
+        for wrong in [
+            text.replace("\"format\":1", "\"format\":2"),
+            text.replacen('{', "{\"more\":1,", 1),
+        ] {
+            std::fs::write(&path, wrong).unwrap();
+            let error = GuardFile::read(&SystemFiles, &path).unwrap_err();
+            assert!(matches!(error, GuardFileError::Malformed { .. }), "{error}");
+        }
+    }
+}

@@ -20,8 +20,8 @@ pub enum UndoError {
     /// Neither could the snapshot be put back nor our table removed.
     #[error("cannot undo; remove our table by `nft delete table inet holdfast` if it locks you out")]
     Host(#[from] HostError),
-    /// The undo is done, and cannot be recorded.
-    #[error("undone, but not recorded")]
+    /// The commit's file cannot be used.
+    #[error(transparent)]
     File(#[from] GuardFileError),
 }
 
