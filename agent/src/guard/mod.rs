@@ -12,7 +12,7 @@
 //! keeps): so a guard that is alive can be told from a dead one without pids. `.undoing` says that the undo is decided;
 //! whoever finds it without a living guard restores again, which is safe to do twice.
 //!
-//! [`file`] is the file and its states, [`launch`] starts the guard, [`run`] is its process, [`commit`] the agent's side.
+//! [`mod@file`] is the file and its states, [`launch`] starts the guard, [`run`] is its process, [`commit`] the agent's side.
 
 pub mod commit;
 pub mod file;

@@ -27,7 +27,7 @@ pub enum UndoError {
 
 /// Restores what the file in state `.undoing` says, then leaves it as `.undone`.
 ///
-/// If the snapshot cannot be put back in [`ATTEMPTS`] tries, our table is removed instead: it can only restrict, so without
+/// If the snapshot cannot be put back in six tries, our table is removed instead: it can only restrict, so without
 /// it nobody is locked out, and the agent loads the confirmed state again.
 ///
 /// # Errors
