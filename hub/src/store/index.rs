@@ -281,3 +281,42 @@ impl<'a> Stage<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::conformance::txn;
+
+    #[test]
+    fn a_group_is_judged_as_if_each_came_after_the_other() {
+        let index = Index::new();
+        let mut stage = Stage::new(&index, Duration::ZERO);
+        let create = || txn().put("t/a", *b"").require("t/a", Precondition::Absent);
+        let first = stage.commit(&create()).unwrap();
+        let second = stage.commit(&create());
+        assert!(matches!(second, Err(CommitError::Conflict { found, .. }) if found == Some(first)));
+        let remove = txn().delete("t/a").require("t/a", Precondition::Revision(first));
+        assert_eq!(stage.commit(&remove), Ok(first.next()));
+        assert_eq!(stage.commit(&create()), Ok(first.next().next()));
+    }
+
+    #[test]
+    fn a_lease_goes_to_one_of_a_group_and_fences_nothing_yet() {
+        let index = Index::new();
+        let mut stage = Stage::new(&index, Duration::ZERO);
+        let grant = |holder: &str| Grant {
+            lease: "rollout".to_owned(),
+            holder: holder.to_owned(),
+            ttl: Duration::from_secs(10),
+        };
+        let revision = stage.grant(&grant("hub-a")).unwrap();
+        let second = stage.grant(&grant("hub-b"));
+        assert!(matches!(second, Err(LeaseError::Held { holder, .. }) if holder == "hub-a"));
+        let guessed = txn().fenced(&Lease {
+            name: "rollout".to_owned(),
+            term: Term::new(revision.get()),
+            ttl: Duration::from_secs(10),
+        });
+        assert!(matches!(stage.commit(&guessed), Err(CommitError::Fenced { .. })));
+    }
+}

@@ -47,10 +47,12 @@ impl Engine for Embedded {
 
 conformance!(contract, embedded());
 
-/// Opens the store whose journal `files` has in `dir`. The lock is a real one in any case.
+/// Opens the store whose journal `files` has in `dir`, right after a boot. The lock is a real one in any case.
 fn open(dir: &Path, files: &dyn Files) -> Result<JournalStore, OpenError> {
     let lock = DirLock::acquire(dir).unwrap();
-    JournalStore::open(lock, files, Arc::new(TestClock::at(1_700_000_000)))
+    let clock = TestClock::at(1_700_000_000);
+    clock.reboot("boot-2");
+    JournalStore::open(lock, files, Arc::new(clock))
 }
 
 /// The values under `t/`, in the order of their keys.
