@@ -7,8 +7,20 @@
     )
 )]
 
+pub mod backoff;
+pub mod change;
+pub mod dial;
+pub mod enroll;
 pub mod firewall;
 pub mod guard;
 pub mod host;
+pub mod identity;
 pub mod inventory;
+pub mod keeper;
+pub mod keeps;
+pub mod ledger;
+pub mod link;
+pub mod members;
 pub mod reconcile;
+pub mod release;
+pub mod run;

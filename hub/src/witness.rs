@@ -10,6 +10,7 @@ use holdfast_proto::ids::NodeId;
 use holdfast_proto::v1;
 use ipnet::IpNet;
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 
 use crate::links::Links;
 
@@ -20,17 +21,30 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// The most keeps of one request.
 pub const KEEPS_MAX: usize = 32;
 
-/// Has every keep of `request` checked against `node` at `address`. One result for each keep, in order.
+/// Has every keep of `request` checked against `node` at `address`, side by side. One result for each keep, in order.
 pub async fn check(
     links: &Links,
-    node: &NodeId,
+    node: NodeId,
     address: IpAddr,
-    request: &v1::WitnessKeepsRequest,
+    request: v1::WitnessKeepsRequest,
 ) -> Vec<v1::Witnessed> {
-    let mut results = Vec::new();
-    for (n, keep) in request.keeps.iter().take(KEEPS_MAX).enumerate() {
-        let asked_before = request.witnesses.get(n).map(String::as_str);
-        results.push(check_one(links, node, address, keep, asked_before).await);
+    let count = request.keeps.len().min(KEEPS_MAX);
+    let mut checks = JoinSet::new();
+    for (n, keep) in request.keeps.into_iter().take(KEEPS_MAX).enumerate() {
+        let asked_before = request.witnesses.get(n).cloned();
+        let links = links.clone();
+        checks.spawn(async move {
+            (
+                n,
+                check_one(&links, &node, address, &keep, asked_before.as_deref()).await,
+            )
+        });
+    }
+    let mut results = vec![unwitnessed("the check did not end"); count];
+    while let Some(checked) = checks.join_next().await {
+        if let Ok((n, result)) = checked {
+            results[n] = result;
+        }
     }
     results
 }

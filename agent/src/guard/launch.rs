@@ -14,7 +14,7 @@ pub enum Launched {
     /// The service manager runs it and tells nobody.
     Unit,
     /// It is a child of ours.
-    Child(Background),
+    Child(Box<Background>),
 }
 
 impl Launched {
@@ -81,7 +81,7 @@ impl Launcher for HostLauncher {
             }
             Self::Session(program) => {
                 let args = ["guard".as_ref(), "--own-session".as_ref(), file.as_os_str()];
-                exec::start(program, &args).map(Launched::Child)
+                exec::start(program, &args).map(|child| Launched::Child(Box::new(child)))
             }
         }
     }

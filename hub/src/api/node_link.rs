@@ -17,7 +17,7 @@ use super::{Hub, caller, calling_node, chunks, invalid};
 use crate::acceptor::Caller;
 use crate::director::sets_for;
 use crate::links::{Down, Linked};
-use crate::registry::{NodeRecord, NodeStatus, Registry, to_record};
+use crate::registry::{InventoryRecord, NodeRecord, NodeStatus, Registry, to_record};
 use crate::releases;
 use crate::store::txn::Txn;
 use crate::witness;
@@ -115,7 +115,7 @@ impl v1::node_link_server::NodeLink for Service {
                 witness::KEEPS_MAX
             )));
         }
-        let results = witness::check(&self.0.links, &id, caller.address.ip(), &request).await;
+        let results = witness::check(&self.0.links, id, caller.address.ip(), request).await;
         Ok(Response::new(v1::WitnessKeepsReply { results }))
     }
 }
@@ -337,7 +337,7 @@ impl Link {
             at_secs: 0,
             agent_version: String::new(),
             boot_id: String::new(),
-            inventory: super::super::registry::InventoryRecord::default(),
+            inventory: InventoryRecord::default(),
             accepted: None,
             confirmed: None,
             labels_version: 0,

@@ -1,0 +1,140 @@
+//! Reaching a hub: TCP, TLS against pinned roots, gRPC. Each call is a fresh connection.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use holdfast_pki::clock::Clock;
+use holdfast_pki::tls::{self, ClientIdentity};
+use holdfast_proto::ids::{Digest, TrustDomain};
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tonic::transport::{Channel, Endpoint};
+
+use crate::host::Chain;
+
+/// How long TCP and TLS may take: over three seconds, so that two lost SYNs are repeated (RFC 6298).
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(8);
+/// Pings find a hub that vanished without a word; below the hub's own limit of silence.
+const PING_EVERY: Duration = Duration::from_secs(20);
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Whom to dial and what to show and trust there.
+#[derive(Debug)]
+pub struct Dialer {
+    hubs: Vec<String>,
+    tls: Arc<rustls::ClientConfig>,
+}
+
+/// A fresh connection to a hub.
+#[derive(Debug, Clone)]
+pub struct Connection {
+    /// For calls.
+    pub channel: Channel,
+    /// The hub's address.
+    pub peer: SocketAddr,
+    /// Ours, towards it.
+    pub local: SocketAddr,
+}
+
+impl Connection {
+    /// Whether the hub is on this very machine: its path proves nothing about others'.
+    #[must_use]
+    pub fn stays_on_this_machine(&self) -> bool {
+        let (peer, local): (IpAddr, IpAddr) = (self.peer.ip().to_canonical(), self.local.ip().to_canonical());
+        peer.is_loopback() || peer == local
+    }
+}
+
+/// Why no hub was reached.
+#[derive(Debug, thiserror::Error)]
+pub enum DialError {
+    /// Certificates that do not fit.
+    #[error("this node's certificate cannot be used")]
+    Tls(#[from] rustls::Error),
+    /// Nobody answered as a hub of ours.
+    #[error("no hub was reached: {told}")]
+    Hubs {
+        /// Each hub and its reason.
+        told: String,
+    },
+}
+
+impl Dialer {
+    /// Dials `hubs`, trusting those of `trust_domain` below one of `roots`, and shows `identity` if there is one.
+    ///
+    /// # Errors
+    /// [`DialError::Tls`] if the identity cannot be used.
+    pub fn new(
+        hubs: Vec<String>,
+        trust_domain: TrustDomain,
+        roots: BTreeSet<Digest>,
+        identity: Option<ClientIdentity>,
+        clock: Arc<dyn Clock>,
+        floor_secs: u64,
+    ) -> Result<Self, DialError> {
+        let tls = tls::client_config(trust_domain, roots, identity, clock, floor_secs)?;
+        Ok(Self {
+            hubs,
+            tls: Arc::new(tls),
+        })
+    }
+
+    /// Connects to the first hub that answers, beginning at the `start`-th.
+    ///
+    /// # Errors
+    /// [`DialError::Hubs`] tells why each of them was not reached.
+    pub async fn dial(&self, start: usize) -> Result<Connection, DialError> {
+        let mut told = Vec::new();
+        for n in 0..self.hubs.len() {
+            let hub = &self.hubs[(start + n) % self.hubs.len()];
+            match self.dial_one(hub).await {
+                Ok(connection) => return Ok(connection),
+                Err(error) => told.push(format!("{hub}: {}", Chain(&error))),
+            }
+        }
+        Err(DialError::Hubs {
+            told: told.join("; "),
+        })
+    }
+
+    async fn dial_one(&self, hub: &str) -> Result<Connection, tonic::transport::Error> {
+        let ends = Arc::new(Mutex::new(None));
+        let (hub, tls, seen) = (hub.to_owned(), TlsConnector::from(self.tls.clone()), ends.clone());
+        let connector = tower::service_fn(move |_| {
+            let (hub, tls, seen) = (hub.clone(), tls.clone(), seen.clone());
+            async move {
+                let timed_out = |_| io::Error::new(io::ErrorKind::TimedOut, "no answer in time");
+                let stream = tokio::time::timeout(CONNECT_TIMEOUT, connect(&hub, &tls))
+                    .await
+                    .map_err(timed_out)??;
+                let tcp = stream.get_ref().0;
+                *seen.lock().unwrap_or_else(PoisonError::into_inner) =
+                    Some((tcp.peer_addr()?, tcp.local_addr()?));
+                Ok::<_, io::Error>(TokioIo::new(stream))
+            }
+        });
+        // The address is only a label here: the connector above dials.
+        let endpoint = Endpoint::from_static("http://hub")
+            .http2_keep_alive_interval(PING_EVERY)
+            .keep_alive_timeout(PING_TIMEOUT)
+            .keep_alive_while_idle(true)
+            .buffer_size(8);
+        let channel = endpoint.connect_with_connector(connector).await?;
+        let ends = ends.lock().unwrap_or_else(PoisonError::into_inner);
+        let (peer, local) = ends.expect("a connected channel has both ends");
+        Ok(Connection { channel, peer, local })
+    }
+}
+
+async fn connect(hub: &str, tls: &TlsConnector) -> io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
+    let stream = TcpStream::connect(hub).await?;
+    stream.set_nodelay(true)?;
+    // Not looked at: the certificate is judged by its SPIFFE ID, and no name is sent.
+    let name = ServerName::try_from("hub").expect("a valid name");
+    tls.connect(name, stream).await
+}

@@ -1,0 +1,413 @@
+//! The ledger: what this node was told by its operators and how far it has come, on disk before anything is touched.
+//!
+//! [`Ledger::judge`] is the one decision over an offered release; it is pure. What was confirmed was verified when it was
+//! accepted, and stays in force whatever becomes of the authority later: only something newer takes its place.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use holdfast_pki::authority::{AuthorityPin, RefuseAuthority, TrustedAuthority};
+use holdfast_pki::envelope::{Envelope, InvalidPayload, Verified, parse_payload};
+use holdfast_pki::files::Files;
+use holdfast_pki::grant::JoinGrant;
+use holdfast_policy::release::Manifest;
+use holdfast_policy::slice::{InvalidSlice, Slice};
+use holdfast_proto::ids::{Digest, Generation, UniqueId};
+use holdfast_proto::labels::Labels;
+use serde::{Deserialize, Serialize};
+
+use crate::release::VerifiedRelease;
+
+const FILE: &str = "ledger.json";
+const FORMAT: u32 = 1;
+/// Releases that were undone here and are not tried again. More than an operator makes between two looks; the oldest
+/// numbers are below the highest accepted one anyway.
+const PINNED_OUT_MAX: usize = 64;
+
+/// A release with the slices that are for this node, as they were verified.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Held {
+    /// The manifest, as operators signed it.
+    pub manifest: Envelope,
+    /// The slices' exact bytes.
+    pub slices: Vec<String>,
+}
+
+impl Held {
+    fn of(release: &VerifiedRelease) -> Self {
+        let texts = release
+            .slices()
+            .iter()
+            .map(|slice| String::from_utf8(slice.to_bytes()).expect("a slice is JSON"));
+        Self {
+            manifest: release.manifest().envelope().clone(),
+            slices: texts.collect(),
+        }
+    }
+
+    /// The manifest, read again.
+    ///
+    /// # Errors
+    /// [`InvalidPayload`] if the ledger was damaged.
+    pub fn manifest(&self) -> Result<Manifest, InvalidPayload> {
+        parse_payload(&self.manifest.payload)
+    }
+
+    /// The slices, read again.
+    ///
+    /// # Errors
+    /// [`InvalidSlice`] if the ledger was damaged.
+    pub fn slices(&self) -> Result<Vec<Slice>, InvalidSlice> {
+        self.slices
+            .iter()
+            .map(|text| Slice::parse(text.as_bytes()))
+            .collect()
+    }
+}
+
+/// This node's labels, as an operator signed them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HeldLabels {
+    /// 1 for those of the join grant.
+    pub version: u64,
+    /// The digest of the document that gave them.
+    pub digest: Digest,
+    /// The labels.
+    pub labels: Labels,
+}
+
+/// A release and its number.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Accepted {
+    /// Its generation.
+    pub generation: Generation,
+    /// Its manifest's digest.
+    pub manifest: Digest,
+}
+
+/// A release that is being applied: confirmed or undone by the guard of this commit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pending {
+    /// The guard's commit.
+    pub commit: UniqueId,
+    /// What is being applied.
+    pub held: Held,
+}
+
+/// What this node holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ledger {
+    /// Always 1.
+    pub format: u32,
+    /// The newest authority that was reached.
+    pub authority: Envelope,
+    /// The grant that this node joined by.
+    pub grant: Envelope,
+    /// Its labels.
+    pub labels: HeldLabels,
+    /// The epoch; raised only by a signed document of its own.
+    pub epoch: u64,
+    /// Nothing below this is ever accepted: the join grant's floor.
+    pub least: Generation,
+    /// The highest release accepted.
+    pub highest: Option<Accepted>,
+    /// The release in force.
+    pub confirmed: Option<Held>,
+    /// The release that is being applied.
+    pub pending: Option<Pending>,
+    /// The release that the highest one allows to return to, if it was in force here.
+    pub return_target: Option<Held>,
+    /// Whether that return was taken.
+    pub return_spent: bool,
+    /// For how long this agent has run since it accepted the highest release, in seconds.
+    pub running_secs: u64,
+    /// Releases that were undone while the hub was demonstrably up: they are not tried again.
+    pub pinned_out: BTreeSet<Digest>,
+    /// Ids of signed documents that may work only once and have: the join grant's.
+    pub spent: BTreeSet<UniqueId>,
+}
+
+/// What is to be done with an offered release.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Judgement {
+    /// It is in force already.
+    InForce,
+    /// It is to be applied: newer than anything accepted, or accepted before and never confirmed.
+    Apply,
+    /// It is older, and the highest accepted release allows to return to it.
+    Return,
+}
+
+/// Why an offered release is refused. Nothing was changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RefuseRelease {
+    /// It is for another fleet.
+    #[error("release {0} is for another trust domain")]
+    TrustDomain(Generation),
+    /// It belongs to another epoch.
+    #[error(
+        "release {offered} is of another epoch than this node's ({held}); an epoch is raised only by an operator's signature"
+    )]
+    Epoch {
+        /// What was offered.
+        offered: Generation,
+        /// The epoch held.
+        held: u64,
+    },
+    /// It is older than what was accepted.
+    #[error(
+        "release {offered} is older than {highest}, which was accepted here; if the hub was restored from a backup, raise the epoch"
+    )]
+    Outdated {
+        /// What was offered.
+        offered: Generation,
+        /// The highest accepted.
+        highest: Generation,
+    },
+    /// It is below the floor of the join grant.
+    #[error("release {offered} is below {least}, the least that this node's join grant allows")]
+    BelowFloor {
+        /// What was offered.
+        offered: Generation,
+        /// The floor.
+        least: Generation,
+    },
+    /// Same number, other bytes.
+    #[error(
+        "release {offered} differs from the {offered} that was accepted here: operators signed two under one number, or a hub serves both"
+    )]
+    Equivocation {
+        /// What was offered.
+        offered: Generation,
+    },
+    /// It was undone here before.
+    #[error(
+        "release {offered} cut this node off and was undone; it is not tried again: publish a higher number"
+    )]
+    PinnedOut {
+        /// What was offered.
+        offered: Generation,
+    },
+}
+
+/// Why the ledger cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// The disk.
+    #[error("cannot use the ledger {}; free space or fix its owner, the hub offers the release again", .path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// It is not what this version writes.
+    #[error("the ledger {} cannot be understood; to enrol this node anew, move the state directory away and give a new join token", .path.display())]
+    Content {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: serde_json::Error,
+    },
+    /// The authority in it does not hold.
+    #[error("the authority in the ledger is not valid")]
+    Authority(#[from] RefuseAuthority),
+}
+
+impl Ledger {
+    /// The ledger of a node that has just enrolled.
+    #[must_use]
+    pub fn new(authority: &TrustedAuthority, grant: &Verified<JoinGrant>) -> Self {
+        let joined = grant.value();
+        Self {
+            format: FORMAT,
+            authority: authority.envelope().clone(),
+            grant: grant.envelope().clone(),
+            labels: HeldLabels {
+                version: 1,
+                digest: grant.digest(),
+                labels: joined.labels.clone(),
+            },
+            epoch: joined.least_generation.epoch.max(1),
+            least: joined.least_generation,
+            highest: None,
+            confirmed: None,
+            pending: None,
+            return_target: None,
+            return_spent: false,
+            running_secs: 0,
+            pinned_out: BTreeSet::new(),
+            spent: BTreeSet::from([joined.id]),
+        }
+    }
+
+    /// Reads the ledger in the state directory; none before this node enrolled.
+    ///
+    /// # Errors
+    /// [`LedgerError`] names the file.
+    pub fn load(dir: &Path, files: &dyn Files) -> Result<Option<Self>, LedgerError> {
+        let path = dir.join(FILE);
+        let bytes = match files.read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(LedgerError::Io { path, source }),
+        };
+        serde_json::from_slice(&bytes)
+            .map(Some)
+            .map_err(|source| LedgerError::Content { path, source })
+    }
+
+    /// Writes the ledger: once this returned, it survives a power cut.
+    ///
+    /// # Errors
+    /// [`LedgerError::Io`]; what was there before is there still.
+    pub fn save(&self, dir: &Path, files: &dyn Files) -> Result<(), LedgerError> {
+        let path = dir.join(FILE);
+        let bytes = serde_json::to_vec(self).expect("a struct of texts, numbers and sets");
+        files
+            .write_atomic(&path, &bytes, 0o600)
+            .map_err(|source| LedgerError::Io { path, source })
+    }
+
+    /// The authority that everything new is judged by. It was verified before it was written here, so it is its own pin.
+    ///
+    /// # Errors
+    /// [`LedgerError::Authority`] if the ledger was damaged.
+    pub fn authority(&self) -> Result<TrustedAuthority, LedgerError> {
+        // The version is not looked at: the digest names it.
+        let pin = AuthorityPin {
+            version: 0,
+            digest: self.authority.digest(),
+        };
+        Ok(TrustedAuthority::from_pin(&self.authority, &pin)?)
+    }
+
+    /// What is to be done with a release whose signatures hold.
+    ///
+    /// # Errors
+    /// [`RefuseRelease`].
+    pub fn judge(
+        &self,
+        manifest: &Manifest,
+        digest: Digest,
+        trust_domain_holds: bool,
+    ) -> Result<Judgement, RefuseRelease> {
+        let offered = manifest.generation();
+        if !trust_domain_holds {
+            return Err(RefuseRelease::TrustDomain(offered));
+        }
+        if offered < self.least {
+            return Err(RefuseRelease::BelowFloor {
+                offered,
+                least: self.least,
+            });
+        }
+        if offered.epoch != self.epoch {
+            return Err(RefuseRelease::Epoch {
+                offered,
+                held: self.epoch,
+            });
+        }
+        if self
+            .confirmed
+            .as_ref()
+            .is_some_and(|held| held.manifest.digest() == digest)
+        {
+            return Ok(Judgement::InForce);
+        }
+        if self.pinned_out.contains(&digest) {
+            return Err(RefuseRelease::PinnedOut { offered });
+        }
+        match &self.highest {
+            None => Ok(Judgement::Apply),
+            Some(highest) if offered > highest.generation => Ok(Judgement::Apply),
+            Some(highest) if offered == highest.generation && digest == highest.manifest => {
+                Ok(Judgement::Apply)
+            }
+            Some(highest) if offered == highest.generation => Err(RefuseRelease::Equivocation { offered }),
+            Some(_) if self.may_return_to(digest) => Ok(Judgement::Return),
+            Some(highest) => Err(RefuseRelease::Outdated {
+                offered,
+                highest: highest.generation,
+            }),
+        }
+    }
+
+    /// Whether the release in force names `digest` as its return, in time, and none was taken yet.
+    fn may_return_to(&self, digest: Digest) -> bool {
+        let in_force = self
+            .confirmed
+            .as_ref()
+            .and_then(|held| Some((held.manifest.digest(), held.manifest().ok()?)));
+        let (Some((in_force, manifest)), Some(highest)) = (in_force, &self.highest) else {
+            return false;
+        };
+        in_force == highest.manifest
+            && !self.return_spent
+            && manifest
+                .return_to
+                .is_some_and(|to| to.manifest == digest && self.running_secs < to.within_secs)
+    }
+
+    /// Notes that `release` is about to be applied under `commit`.
+    pub fn begin(&mut self, release: &VerifiedRelease, judgement: Judgement, commit: UniqueId) {
+        let manifest = release.manifest();
+        match judgement {
+            Judgement::Return => {
+                // The highest accepted stays; the way on from here is a higher number.
+                self.return_spent = true;
+                if let Some(highest) = self.highest.as_ref().map(|highest| highest.manifest) {
+                    self.pin_out(highest);
+                }
+            }
+            Judgement::Apply | Judgement::InForce => {
+                let accepted = Accepted {
+                    generation: manifest.value().generation(),
+                    manifest: manifest.digest(),
+                };
+                if self.highest.as_ref() != Some(&accepted) {
+                    self.highest = Some(accepted);
+                    self.return_spent = false;
+                    self.running_secs = 0;
+                    let named = manifest.value().return_to.as_ref().map(|to| to.manifest);
+                    self.return_target = self
+                        .confirmed
+                        .clone()
+                        .filter(|held| Some(held.manifest.digest()) == named);
+                }
+            }
+        }
+        self.pending = Some(Pending {
+            commit,
+            held: Held::of(release),
+        });
+    }
+
+    /// Notes that what is pending is in force.
+    pub fn confirm(&mut self) {
+        if let Some(pending) = self.pending.take() {
+            self.confirmed = Some(pending.held);
+        }
+    }
+
+    /// Notes that what was pending was put back.
+    pub fn undo(&mut self) {
+        self.pending = None;
+    }
+
+    /// Notes that a release must not be tried again.
+    pub fn pin_out(&mut self, digest: Digest) {
+        if self.pinned_out.len() >= PINNED_OUT_MAX {
+            self.pinned_out.pop_first();
+        }
+        self.pinned_out.insert(digest);
+    }
+}
+
+#[cfg(test)]
+mod tests;

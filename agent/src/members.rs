@@ -1,0 +1,54 @@
+//! Members of selector groups, as a hub last told them. Unsigned: `policy::render` keeps only what lies in the group's
+//! signed `within`. Kept on disk, so that a node that starts without its hub does not close on its peers.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::IpAddr;
+use std::path::Path;
+
+use holdfast_pki::files::Files;
+use holdfast_policy::render::AddressSets;
+use holdfast_policy::selector::Selector;
+use holdfast_proto::v1;
+
+const FILE: &str = "members.json";
+/// The most groups that are kept, and the most members of one: a hub in an enemy's hand must not fill this node.
+const GROUPS_MAX: usize = 512;
+const MEMBERS_MAX: usize = 10_000;
+
+/// What is on disk; nothing, if it cannot be read: the hub tells it again.
+#[must_use]
+pub fn load(state_dir: &Path, files: &dyn Files) -> AddressSets {
+    let bytes = files.read(&state_dir.join(FILE)).unwrap_or_default();
+    serde_json::from_slice(&bytes).unwrap_or_default()
+}
+
+/// Writes `members` to disk.
+///
+/// # Errors
+/// [`io::Error`]; what was there before is there still.
+pub fn save(members: &AddressSets, state_dir: &Path, files: &dyn Files) -> io::Result<()> {
+    let bytes = serde_json::to_vec(members).expect("texts and addresses");
+    files.write_atomic(&state_dir.join(FILE), &bytes, 0o600)
+}
+
+/// Cuts `members` to what is kept.
+pub fn bound(members: &mut AddressSets) {
+    while members.len() > GROUPS_MAX {
+        members.pop_last();
+    }
+}
+
+/// The sets of a hub's message; what cannot be read is left out.
+#[must_use]
+pub fn from_wire(wire: v1::AddressSets) -> AddressSets {
+    let set = |set: v1::AddressSet| -> Option<(Selector, BTreeSet<IpAddr>)> {
+        let addresses = set
+            .addresses
+            .iter()
+            .take(MEMBERS_MAX)
+            .filter_map(|address| address.parse().ok());
+        Some((set.selector.parse().ok()?, addresses.collect()))
+    };
+    wire.sets.into_iter().take(GROUPS_MAX).filter_map(set).collect()
+}
