@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 
 use crate::node::Node;
 use crate::process::{self, Outcome, Process};
@@ -33,7 +33,7 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 const COMMAND_LIMIT: Duration = Duration::from_secs(150);
 
 /// How soon agents undo and repair here: sooner than in life, where a minute is fine.
-const HASTE: [&str; 4] = ["--guard-time", "10s", "--look-every", "3s"];
+pub(crate) const HASTE: [&str; 4] = ["--guard-time", "10s", "--look-every", "3s"];
 
 /// A hub, nodes, and what they run on.
 #[derive(Debug)]
@@ -118,7 +118,7 @@ impl Fleet {
                 other => Err(format!("{other:?}")),
             }
         });
-        up.with_context(|| hub.tail())?;
+        up.map_err(|error| anyhow!("{error:#}\n{}", hub.tail()))?;
         self.hub = Some(hub);
         Ok(())
     }
@@ -175,12 +175,7 @@ impl Fleet {
     /// # Errors
     /// If it cannot be started.
     pub fn start_agent(&mut self, name: &str, token: Option<&str>) -> Result<()> {
-        let mut run = self.world.command(name, binary("holdfast-agent")?);
-        run.arg("run")
-            .arg("--state-dir")
-            .arg(self.agent_dir(name))
-            .args(["--name", name]);
-        run.args(&self.agent_options);
+        let mut run = self.agent_command(name, name, &self.agent_dir(name))?;
         if let Some(token) = token {
             let path = self.world.dir(name).join("token");
             write(&path, token)?;
@@ -189,6 +184,20 @@ impl Fleet {
         let agent = self.world.spawn(name, "holdfast-agent", run)?;
         self.agents.insert(name.to_owned(), agent);
         Ok(())
+    }
+
+    /// `holdfast-agent run`, not yet started, on `host`: there can be more than one.
+    ///
+    /// # Errors
+    /// If there is no such binary.
+    pub fn agent_command(&self, host: &str, name: &str, state: &Path) -> Result<Command> {
+        let mut run = self.world.command(host, binary("holdfast-agent")?);
+        run.arg("run")
+            .arg("--state-dir")
+            .arg(state)
+            .args(["--name", name]);
+        run.args(&self.agent_options);
+        Ok(run)
     }
 
     /// The running agent of `name`.
@@ -278,10 +287,12 @@ impl Fleet {
                 Err(error) => Err(format!("{error:#}")),
             }
         });
-        seen.with_context(|| {
-            self.agents
+        seen.map_err(|error| {
+            let log = self
+                .agents
                 .get(name)
-                .map_or_else(|| "no agent runs".to_owned(), Process::tail)
+                .map_or_else(|| "no agent runs there".to_owned(), Process::tail);
+            anyhow!("{error:#}\n{log}")
         })
     }
 

@@ -5,7 +5,7 @@
 //! ends when its owner is dropped. The demo and the tests in `tests/` are written with these.
 //!
 //! Invariant: nothing here touches the machine's own network, mounts or processes. Worlds are made only inside the
-//! private one that `cargo xtask` enters; what cannot be made there is skipped by name (see [`need`]).
+//! private one that `cargo xtask` enters; what cannot be made there is skipped by name (see [`mod@need`]).
 
 pub mod fleet;
 pub mod lab;
@@ -13,6 +13,7 @@ pub mod need;
 pub mod node;
 pub mod process;
 pub mod socket;
+pub mod ssh;
 pub mod wait;
 pub mod world;
 

@@ -1,13 +1,15 @@
-//! The booted node: a real systemd, real nft rights, a disk that outlives a power cut.
+//! The booted node: a real systemd, a real sshd, nft rights, a disk that outlives a power cut.
 
 use anyhow::Result;
 use holdfast_tests::lab::BootedNode;
 use holdfast_tests::need;
+use holdfast_tests::process::run;
 use holdfast_tests::socket::Reach;
-use holdfast_tests::world::World;
+use holdfast_tests::ssh::Login;
+use holdfast_tests::world::{LIMIT, World};
 
 #[test]
-fn booted_node_runs_nft_and_survives_a_power_cut() -> Result<()> {
+fn booted_node_admits_its_operator_filters_and_survives_a_power_cut() -> Result<()> {
     need!(namespaces);
     need!(booted_node);
     let mut world = World::new("booted")?;
@@ -22,7 +24,11 @@ fn booted_node_runs_nft_and_survives_a_power_cut() -> Result<()> {
     );
     assert_eq!(node.run(&["hostname"])?.ok()?, "node\n");
 
-    assert_eq!(world.reach("peer", "node", 22)?, Reach::Open);
+    let login = Login::make(&world.dir("peer"))?;
+    node.admit(&login)?;
+    let hostname = login.command(&world, "peer", "node", &["hostname"]);
+    assert_eq!(run(&hostname, LIMIT, "")?.ok()?, "node\n");
+
     for rule in [
         "add table inet t",
         "add chain inet t in { type filter hook input priority 0; }",

@@ -1,10 +1,10 @@
 //! `cargo xtask test`: the gate.
 //!
-//! Formatting, lints, documentation, unit and property tests here; the tests over real processes in a private world.
-//! What this machine cannot run is skipped by name and reason. The last line is `N passed, N failed, N skipped`.
+//! Formatting, lints and documentation; then all tests, from units to booted nodes, in a private world. What this
+//! machine cannot run is skipped by name and reason. The last line is `N passed, N failed, N skipped`.
 //!
-//! Every cargo command names the whole workspace: with another choice of packages cargo would choose other features of
-//! the dependencies, and build them all again.
+//! Building and testing name the whole workspace: with another choice of packages or targets cargo would choose other
+//! features of the dependencies, and build them all again.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -20,7 +20,7 @@ use crate::world::World;
 /// A clean build on two slow cores takes about a third of this.
 const BUILD_LIMIT: Duration = Duration::from_secs(1200);
 /// The tests themselves; what hangs is ended with its whole world.
-const TEST_LIMIT: Duration = Duration::from_secs(600);
+const TEST_LIMIT: Duration = Duration::from_secs(900);
 /// An image takes half a minute from a near mirror.
 const IMAGE_LIMIT: Duration = Duration::from_secs(300);
 
@@ -65,20 +65,12 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     if filter.is_empty() {
         lint(&mut tally)?;
     }
-    tally.step("build", cargo(BUILD_LIMIT).args(["build", "--workspace"]))?;
-    tally.step(
-        "build the tests",
-        cargo(BUILD_LIMIT).args(["test", "--workspace", "--no-run"]),
-    )?;
+    let all = ["build", "--quiet", "--workspace", "--all-targets"];
+    tally.step("build", cargo(BUILD_LIMIT).args(all))?;
     if tally.failed > 0 {
         return Ok(close(&tally, options));
     }
-    let unit = ["test", "--workspace", "--lib", "--bins", "--no-fail-fast"];
-    tally.step(
-        "unit and property tests",
-        cargo(TEST_LIMIT).args(unit).args(filter),
-    )?;
-    over_processes(&mut tally, filter)?;
+    run_tests(&mut tally, filter)?;
     Ok(close(&tally, options))
 }
 
@@ -86,41 +78,40 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
 fn lint(tally: &mut Tally) -> Result<()> {
     const DENY: [&str; 3] = ["--", "-D", "warnings"];
     tally.step("format", cargo(BUILD_LIMIT).args(["fmt", "--all", "--check"]))?;
-    let all = ["clippy", "--workspace", "--all-targets"];
+    let all = ["clippy", "--quiet", "--workspace", "--all-targets"];
     tally.step("lints", cargo(BUILD_LIMIT).args(all).args(DENY))?;
-    let client = ["clippy", "-p", "holdfast-hub", "--no-default-features"];
+    let client = ["clippy", "--quiet", "-p", "holdfast-hub", "--no-default-features"];
     tally.step(
         "lints of the operator's CLI without the server",
         cargo(BUILD_LIMIT).args(client).args(DENY),
     )?;
     let mut doc = cargo(BUILD_LIMIT);
-    doc.args(["doc", "--workspace", "--no-deps", "--document-private-items"]);
+    doc.args([
+        "doc",
+        "--quiet",
+        "--workspace",
+        "--no-deps",
+        "--document-private-items",
+    ]);
     tally.step("documentation", doc.env("RUSTDOCFLAGS", "-D warnings"))
 }
 
-/// The tests over real processes, in a private world where there can be one.
-fn over_processes(tally: &mut Tally, filter: &[String]) -> Result<()> {
+/// All tests at once, in a private world where there can be one.
+fn run_tests(tally: &mut Tally, filter: &[String]) -> Result<()> {
     let world = match packages::ensure(packages::NAMESPACES) {
         Ok(()) => World::find(),
         Err(install) => World::Refused(format!("programs are missing; run `{install}`")),
     };
     let mut tests = world.command(TEST_LIMIT, &cargo_path());
     tests
-        .args([
-            "test",
-            "--workspace",
-            "--offline",
-            "--test",
-            "*",
-            "--no-fail-fast",
-        ])
+        .args(["test", "--workspace", "--offline", "--no-fail-fast"])
         .args(filter)
         .args(["--", TEST_THREADS]);
     match node_image(&world) {
         Ok(image) => tests.env("HOLDFAST_LAB_IMAGE", image),
         Err(reason) => tests.env("HOLDFAST_NO_LAB", reason),
     };
-    tally.step("tests over real processes", &mut tests)
+    tally.step("tests", &mut tests)
 }
 
 /// The image of the booted nodes, made here because a world has no way to a mirror; or why there is none.

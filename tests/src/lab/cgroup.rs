@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -11,6 +12,9 @@ use anyhow::{Context as _, Result, bail};
 use crate::wait;
 
 const TREE: &str = "/sys/fs/cgroup";
+const PREFIX: &str = "holdfast-lab";
+
+static SWEPT: Once = Once::new();
 
 /// A cgroup is busy until its last process is buried.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -20,22 +24,15 @@ const LIMIT: Duration = Duration::from_secs(10);
 pub(super) struct Cgroup(Vec<PathBuf>);
 
 impl Cgroup {
-    /// Makes it below our own; `unique` is a path that no other living node has.
+    /// Makes it below our own. It is named by `unique`, a path with a random part.
     pub(super) fn create(unique: &Path) -> Result<Self> {
-        // The path is unique within our mounts, their namespace's number among all that live.
-        let mounts = fs::read_link("/proc/self/ns/mnt").context("cannot read our mount namespace")?;
-        let number: String = mounts
-            .to_string_lossy()
-            .chars()
-            .filter(char::is_ascii_digit)
-            .collect();
-        let name = format!(
-            "holdfast-lab-{number}{}",
-            unique.to_string_lossy().replace('/', "-")
-        );
+        let name = format!("{PREFIX}{}", unique.to_string_lossy().replace('/', "-"));
         let own = fs::read_to_string("/proc/self/cgroup").context("cannot read our cgroups")?;
+        let parents = hierarchies(&own, Path::new(TREE).join("unified").is_dir());
+        // Before the first of our own, which is deserted too until its node has joined it.
+        SWEPT.call_once(|| parents.iter().for_each(|parent| sweep(parent)));
         let mut cgroup = Self(Vec::new());
-        for parent in hierarchies(&own, Path::new(TREE).join("unified").is_dir()) {
+        for parent in parents {
             let path = parent.join(&name);
             fs::create_dir(&path).with_context(|| format!("cannot make {}", path.display()))?;
             cgroup.0.push(path);
@@ -62,6 +59,23 @@ impl Drop for Cgroup {
             }
         }
     }
+}
+
+/// Removes what worlds left that were killed: groups, unlike all else of a world, do not end with it.
+fn sweep(parent: &Path) {
+    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with(PREFIX) && is_deserted(&entry.path()) {
+            // Someone else may be sweeping too.
+            let _ = remove(&entry.path());
+        }
+    }
+}
+
+/// Whether no process is in a group, nor in those below it.
+fn is_deserted(path: &Path) -> bool {
+    let no_process = fs::read_to_string(path.join("cgroup.procs")).is_ok_and(|pids| pids.is_empty());
+    let mut below = fs::read_dir(path).into_iter().flatten().flatten();
+    no_process && below.all(|entry| !entry.path().is_dir() || is_deserted(&entry.path()))
 }
 
 /// Our own directories in systemd's hierarchies, from the lines of /proc/self/cgroup (cgroups(7)).

@@ -10,11 +10,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::fleet::binary_dir;
+use crate::fleet::{HASTE, binary_dir};
 use crate::process::{self, Outcome, Process};
+use crate::ssh::Login;
 use crate::wait;
 use crate::world::{LIMIT, World};
 use cgroup::Cgroup;
@@ -80,7 +81,7 @@ impl BootedNode {
             }
         });
         let console = machine.tail();
-        up.with_context(|| format!("cannot boot {}; {console}", self.name))
+        up.map_err(|error| anyhow!("cannot boot {}: {error:#}\n{console}", self.name))
     }
 
     /// Pulls the plug: no shutdown, nothing synced.
@@ -111,6 +112,36 @@ impl BootedNode {
     /// If its systemd refuses.
     pub fn start(&self, name: &str, words: &[&str]) -> Result<()> {
         self.run_unit(&["--unit", name], words)?.ok().map(drop)
+    }
+
+    /// Starts the agent on it as the unit `holdfast-agent`, with `token` to enrol by.
+    ///
+    /// # Errors
+    /// If its systemd refuses.
+    pub fn start_agent(&self, token: &str) -> Result<()> {
+        self.disk.write("root/token", token)?;
+        let agent = format!("{BINARIES}/holdfast-agent");
+        let mut words = vec![
+            agent.as_str(),
+            "run",
+            "--name",
+            &self.name,
+            "--token-file",
+            "/root/token",
+        ];
+        words.extend(["--state-dir", "/var/lib/holdfast-agent"]);
+        words.extend(HASTE);
+        self.start("holdfast-agent", &words)
+    }
+
+    /// Lets the owner of `login` in as root, by sshd.
+    ///
+    /// # Errors
+    /// If the disk cannot be written to.
+    pub fn admit(&self, login: &Login) -> Result<()> {
+        let dir = self.disk.root.join("root/.ssh");
+        std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
+        self.disk.write("root/.ssh/authorized_keys", &login.public()?)
     }
 
     /// Its root directory, as seen from here; writable, whether it runs or not.

@@ -44,7 +44,10 @@ pub(crate) fn enrol(show: &mut Show, world: World) -> Result<Fleet> {
         "Each gets a join token, pins the hub's key by it, and makes a key that never leaves it.",
     );
     for name in NODES {
-        show.command(&format!("holdfast token create --label role={name} --uses 1 --ttl 1h > token   # on {name}: holdfast-agent run --token-file token"));
+        show.command(&format!(
+            "holdfast token create --label role={name} --uses 1 --ttl 1h > token"
+        ));
+        show.note(&format!("  {name}$ holdfast-agent run --token-file token"));
         fleet.add_node(name, &[&format!("role={name}")])?;
     }
     show.command("holdfast node list");
