@@ -11,19 +11,19 @@ use holdfast_pki::clock::Clock;
 use holdfast_pki::files::Files;
 use holdfast_pki::random::Random;
 use holdfast_policy::render::DesiredState;
-use holdfast_proto::ids::NodeId;
+use holdfast_proto::ids::{NodeId, UniqueId};
 use holdfast_proto::v1;
 use holdfast_proto::v1::node_link_client::NodeLinkClient;
 use tonic::transport::Channel;
 
 use crate::dial::Dialer;
-use crate::firewall::resource::FirewallTable;
+use crate::firewall::resource::{FirewallTable, Plan};
 use crate::guard::commit::{self, Armed, ConfirmError};
 use crate::guard::launch::HostLauncher;
 use crate::host::Chain;
 use crate::keeps::{self, Before};
 use crate::ledger::{Judgement, Ledger};
-use crate::reconcile::{Outcome, Resource as _, converge};
+use crate::reconcile::{Outcome, Resource as _, Steps as _, converge};
 use crate::release::VerifiedRelease;
 
 /// How long one try to confirm may take: a dial (8 s at most) is cut short by the deadline anyway.
@@ -148,7 +148,14 @@ impl Host {
             *ledger = untouched;
             return Ended::failed(&error);
         }
-        let armed = match self.arm(change, firewall, commit_id).await {
+        let plan = match firewall.observe().await {
+            Ok(observed) => FirewallTable::diff(&change.desired.firewall, &observed),
+            Err(error) => return self.settle(ledger, Ended::failed(&error)),
+        };
+        if plan.is_empty() {
+            return self.keep_as_it_is(ledger);
+        }
+        let armed = match self.arm(firewall, &plan, commit_id).await {
             Ok(armed) => armed,
             Err(ended) => return self.settle(ledger, ended),
         };
@@ -191,17 +198,29 @@ impl Host {
         Before::new(&change.desired, witnessed)
     }
 
+    /// Nothing on this host is touched, so there is nothing that could cut it off.
+    fn keep_as_it_is(&self, ledger: &mut Ledger) -> Ended {
+        let pending = ledger.clone();
+        ledger.confirm();
+        match self.save(ledger) {
+            Ok(()) => Ended::new("confirmed", "nothing to change here"),
+            Err(error) => {
+                *ledger = pending;
+                self.settle(ledger, Ended::failed(&error))
+            }
+        }
+    }
+
     async fn arm(
         &self,
-        change: &Change<'_>,
         firewall: &mut FirewallTable,
-        commit_id: holdfast_proto::ids::UniqueId,
+        plan: &Plan,
+        commit_id: UniqueId,
     ) -> Result<Armed, Ended> {
-        let snapshot = async {
-            let plan = FirewallTable::diff(&change.desired.firewall, &firewall.observe().await?);
-            firewall.capture(&plan).await
-        };
-        let snapshot = snapshot.await.map_err(|error| Ended::failed(&error))?;
+        let snapshot = firewall
+            .capture(plan)
+            .await
+            .map_err(|error| Ended::failed(&error))?;
         commit::arm(
             &self.files,
             &*self.clock,
@@ -359,7 +378,7 @@ impl Host {
         ended
     }
 
-    fn forget(&self, id: holdfast_proto::ids::UniqueId) {
+    fn forget(&self, id: UniqueId) {
         if let Err(error) = commit::forget(&*self.files, self.state_dir(), id) {
             tracing::warn!(error = %Chain(&error), "a settled commit's file stays behind until the next start");
         }

@@ -25,6 +25,8 @@ use crate::release::{VerifiedManifest, VerifiedRelease};
 
 /// Running time is written down this often: a crash forgets at most so much of it.
 const RUNNING_TIME_EVERY: Duration = Duration::from_secs(300);
+/// Why a look was made: the hub said that the members of a group changed.
+const MEMBERS: &str = "members";
 /// How long fetching one slice may take.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -210,6 +212,11 @@ impl Keeper {
         };
         match converge(&mut self.firewall, &desired.firewall).await {
             Ok(Outcome::InSync) => self.last_trouble = None,
+            // Members that changed are no drift: the hub knows, it said so.
+            Ok(Outcome::Repaired(_)) if activation == MEMBERS => {
+                self.last_trouble = None;
+                tracing::info!(resource = FirewallTable::NAME, "group members changed");
+            }
             Ok(Outcome::Repaired(plan)) => {
                 self.last_trouble = None;
                 tracing::info!(resource = FirewallTable::NAME, %plan, "repaired");
@@ -268,7 +275,7 @@ impl Keeper {
         if let Err(error) = members::save(&self.members, &self.host.state_dir, &*self.host.files) {
             tracing::warn!(%error, "group members are not saved: after a restart the older ones are used at first");
         }
-        self.look("members").await;
+        self.look(MEMBERS).await;
     }
 
     /// Takes an offered release through all of it, and reports how it ended.

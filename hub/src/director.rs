@@ -3,9 +3,9 @@
 //! One task computes the members of every selector group once per change and publishes them; each link picks what concerns
 //! its node. Addresses are unsigned: an agent keeps only what lies in the group's signed `within`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use holdfast_policy::render::AddressSets;
@@ -23,13 +23,23 @@ const SETTLE: Duration = Duration::from_millis(50);
 /// A store that does not answer is asked again after this.
 const RETRY: Duration = Duration::from_secs(2);
 
-/// The current release and the members of its groups, as links follow them.
+/// The current release with the members of its groups: what links follow.
+#[derive(Debug, Clone, Default)]
+pub struct Directions {
+    /// The release to offer; none before the first.
+    pub release: Option<Arc<Release>>,
+    /// The members of every selector group that the release names.
+    pub members: Arc<AddressSets>,
+}
+
+/// Publishes [`Directions`]: a release only together with the members of its groups, so that no node loads it with
+/// groups that are not filled yet.
 #[derive(Debug)]
 pub struct Director {
     registry: Registry,
-    release: watch::Sender<Option<Arc<Release>>>,
-    members: watch::Sender<Arc<AddressSets>>,
-    fleet_changed: Notify,
+    published: Mutex<Option<Arc<Release>>>,
+    directions: watch::Sender<Directions>,
+    changed: Notify,
 }
 
 impl Director {
@@ -38,56 +48,45 @@ impl Director {
     pub fn new(registry: Registry, release: Option<Arc<Release>>) -> Self {
         Self {
             registry,
-            release: watch::Sender::new(release),
-            members: watch::Sender::new(Arc::default()),
-            fleet_changed: Notify::new(),
+            published: Mutex::new(release),
+            directions: watch::Sender::new(Directions::default()),
+            changed: Notify::new(),
         }
     }
 
     /// Makes `release` the one that links offer, unless a newer one already is.
     pub fn publish(&self, release: Arc<Release>) {
-        self.release.send_if_modified(|held| {
-            let newer = held
-                .as_ref()
-                .is_none_or(|held| held.manifest.generation() < release.manifest.generation());
-            if newer {
-                *held = Some(release);
-            }
-            newer
-        });
-        self.fleet_changed.notify_one();
+        let mut published = self.published.lock().unwrap_or_else(PoisonError::into_inner);
+        let newer = |held: &Arc<Release>| held.manifest.generation() < release.manifest.generation();
+        if published.as_ref().is_none_or(newer) {
+            *published = Some(release);
+        }
+        self.changed.notify_one();
     }
 
     /// Says that a node came, went or changed its addresses.
     pub fn fleet_changed(&self) {
-        self.fleet_changed.notify_one();
+        self.changed.notify_one();
     }
 
-    /// The release to offer, now and whenever it changes.
+    /// What nodes should have, now and whenever it changes.
     #[must_use]
-    pub fn release(&self) -> watch::Receiver<Option<Arc<Release>>> {
-        self.release.subscribe()
+    pub fn directions(&self) -> watch::Receiver<Directions> {
+        self.directions.subscribe()
     }
 
-    /// The members of all groups, now and whenever they change.
-    #[must_use]
-    pub fn members(&self) -> watch::Receiver<Arc<AddressSets>> {
-        self.members.subscribe()
-    }
-
-    /// Computes members whenever something changed. Runs for ever.
+    /// Computes directions whenever something changed. Runs for ever.
     pub async fn run(self: Arc<Self>) {
         loop {
-            match self.compute().await {
+            let release = self
+                .published
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone();
+            match self.members(release.as_deref()).await {
                 Ok(members) => {
-                    self.members.send_if_modified(|held| {
-                        let changed = **held != members;
-                        if changed {
-                            *held = Arc::new(members);
-                        }
-                        changed
-                    });
-                    self.fleet_changed.notified().await;
+                    self.publish_directions(release, members);
+                    self.changed.notified().await;
                     tokio::time::sleep(SETTLE).await;
                 }
                 Err(error) => {
@@ -101,11 +100,23 @@ impl Director {
         }
     }
 
-    async fn compute(&self) -> Result<AddressSets, RegistryError> {
-        let release = self.release.borrow().clone();
-        let selectors: BTreeSet<Selector> = release
-            .iter()
-            .flat_map(|release| release.slices.values())
+    fn publish_directions(&self, release: Option<Arc<Release>>, members: AddressSets) {
+        let digest = |release: &Option<Arc<Release>>| release.as_ref().map(|release| release.digest);
+        self.directions.send_if_modified(|held| {
+            let changed = digest(&held.release) != digest(&release) || *held.members != members;
+            if changed {
+                *held = Directions {
+                    release,
+                    members: Arc::new(members),
+                };
+            }
+            changed
+        });
+    }
+
+    async fn members(&self, release: Option<&Release>) -> Result<AddressSets, RegistryError> {
+        let slices = release.into_iter().flat_map(|release| release.slices.values());
+        let selectors: BTreeSet<Selector> = slices
             .flat_map(|slice| slice.member_selectors().cloned())
             .collect();
         if selectors.is_empty() {
@@ -137,14 +148,12 @@ fn bounded(node: &NodeRecord, status: Option<&NodeStatus>) -> Vec<IpAddr> {
 /// The part of `members` that a node with these labels needs for `release`, as it goes down its link.
 #[must_use]
 pub fn sets_for(release: &Release, labels: &Labels, members: &AddressSets) -> v1::AddressSets {
-    let wanted: BTreeMap<&Selector, ()> = release
+    let slices = release
         .manifest
         .select(labels)
-        .filter_map(|wanted| release.slices.get(&wanted.digest))
-        .flat_map(|slice| slice.member_selectors())
-        .map(|selector| (selector, ()))
-        .collect();
-    let sets = wanted.into_keys().map(|selector| v1::AddressSet {
+        .filter_map(|wanted| release.slices.get(&wanted.digest));
+    let wanted: BTreeSet<&Selector> = slices.flat_map(|slice| slice.member_selectors()).collect();
+    let sets = wanted.into_iter().map(|selector| v1::AddressSet {
         selector: selector.to_string(),
         addresses: members
             .get(selector)

@@ -15,7 +15,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::{Hub, caller, calling_node, chunks, invalid};
 use crate::acceptor::Caller;
-use crate::director::sets_for;
+use crate::director::{Directions, sets_for};
 use crate::links::{Down, Linked};
 use crate::registry::{InventoryRecord, NodeRecord, NodeStatus, Registry, to_record};
 use crate::releases;
@@ -69,7 +69,7 @@ impl v1::node_link_server::NodeLink for Service {
             .map_err(|error| invalid(&error))?;
         let node = self.0.node(&id).await?;
         // A node learns nothing of slices that are not for it.
-        let release = self.0.director.release().borrow().clone();
+        let release = self.0.director.directions().borrow().release.clone();
         let selected = release.is_some_and(|r| {
             r.manifest
                 .select(&node.labels)
@@ -133,6 +133,13 @@ async fn stopped(draining: &mut watch::Receiver<bool>) {
     drop(draining.wait_for(|draining| *draining).await);
 }
 
+/// What a node was told over this link.
+#[derive(Debug, Default)]
+struct Told {
+    release: Option<Digest>,
+    sets: Option<v1::AddressSets>,
+}
+
 /// One node's link, from its hello to its end.
 struct Link {
     hub: Arc<Hub>,
@@ -173,10 +180,10 @@ impl Link {
             .await?;
         self.note_hello(hello).await?;
 
-        let (mut release, mut members) = (self.hub.director.release(), self.hub.director.members());
+        let mut directions = self.hub.director.directions();
         let mut draining = self.hub.draining.clone();
-        release.mark_changed();
-        let mut sent_sets = None;
+        directions.mark_changed();
+        let mut told = Told::default();
         loop {
             tokio::select! {
                 message = tokio::time::timeout(SILENCE_MAX, self.inbound.message()) => {
@@ -187,27 +194,35 @@ impl Link {
                     }
                     self.take(message).await?;
                 }
-                changed = release.changed() => {
+                changed = directions.changed() => {
                     changed.map_err(|_| Status::unavailable("the hub stops"))?;
-                    let current = release.borrow_and_update().clone();
-                    if let Some(current) = current {
-                        // Sets first: the release that needs them finds them there.
-                        let now = members.borrow_and_update().clone();
-                        sent_sets = self.send_sets(&current, &now, None).await?;
-                        let offer = v1::ReleaseOffer { manifest: Some((&current.envelope).into()) };
-                        self.say(0, hub_message::Kind::ReleaseOffer(offer)).await?;
-                    }
-                }
-                changed = members.changed() => {
-                    changed.map_err(|_| Status::unavailable("the hub stops"))?;
-                    let (current, now) = (release.borrow().clone(), members.borrow_and_update().clone());
-                    if let Some(current) = current {
-                        sent_sets = self.send_sets(&current, &now, sent_sets).await?;
-                    }
+                    let now = directions.borrow_and_update().clone();
+                    self.direct(now, &mut told).await?;
                 }
                 () = stopped(&mut draining) => return Ok(()),
             }
         }
+    }
+
+    /// Tells the node what it should have, as far as it was not told: members first, so that the release that needs them
+    /// finds them there.
+    async fn direct(&self, directions: Directions, told: &mut Told) -> Result<(), Status> {
+        let Some(release) = directions.release else {
+            return Ok(());
+        };
+        let sets = sets_for(&release, &self.node.labels, &directions.members);
+        if told.sets.as_ref() != Some(&sets) {
+            self.say(0, hub_message::Kind::AddressSets(sets.clone())).await?;
+            told.sets = Some(sets);
+        }
+        if told.release != Some(release.digest) {
+            let offer = v1::ReleaseOffer {
+                manifest: Some((&release.envelope).into()),
+            };
+            self.say(0, hub_message::Kind::ReleaseOffer(offer)).await?;
+            told.release = Some(release.digest);
+        }
+        Ok(())
     }
 
     fn hub_hello(&self) -> v1::HubHello {
@@ -218,19 +233,6 @@ impl Link {
             serving_since_secs: self.hub.serving_since_secs,
             features: Vec::new(),
         }
-    }
-
-    async fn send_sets(
-        &self,
-        release: &releases::Release,
-        members: &holdfast_policy::render::AddressSets,
-        sent: Option<v1::AddressSets>,
-    ) -> Result<Option<v1::AddressSets>, Status> {
-        let sets = sets_for(release, &self.node.labels, members);
-        if sent.as_ref() != Some(&sets) {
-            self.say(0, hub_message::Kind::AddressSets(sets.clone())).await?;
-        }
-        Ok(Some(sets))
     }
 
     /// Queues a message; a node that reads nothing for half a minute loses its link.
