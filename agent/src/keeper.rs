@@ -27,6 +27,8 @@ use crate::release::{VerifiedManifest, VerifiedRelease};
 const RUNNING_TIME_EVERY: Duration = Duration::from_secs(300);
 /// Why a look was made: the hub said that the members of a group changed.
 const MEMBERS: &str = "members";
+/// How soon a release that this host failed to carry out is tried again, at the look that follows.
+const RETRY_AFTER: Duration = Duration::from_secs(20);
 /// How long fetching one slice may take.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -68,6 +70,14 @@ pub struct Keeper {
     look_every: Duration,
     last_counted: Duration,
     last_trouble: Option<String>,
+    retry: Option<Retry>,
+}
+
+/// An offer that this host failed to carry out, such as on a full disk: tried again while the hub still offers it.
+#[derive(Debug)]
+struct Retry {
+    offer: (Envelope, Offering),
+    not_before: Duration,
 }
 
 impl Keeper {
@@ -93,6 +103,7 @@ impl Keeper {
             held: watch::Sender::new(Held::default()),
             look_every,
             last_trouble: None,
+            retry: None,
         }
     }
 
@@ -112,7 +123,10 @@ impl Keeper {
         timer.reset();
         loop {
             tokio::select! {
-                _ = timer.tick() => self.look("interval").await,
+                _ = timer.tick() => {
+                    self.look("interval").await;
+                    self.try_again().await;
+                }
                 brought = work.recv() => match brought {
                     Some(Work::Offer(offer)) => self.take(&offer.0, offer.1).await,
                     Some(Work::Members(members)) => self.take_members(members).await,
@@ -278,9 +292,18 @@ impl Keeper {
         self.look(MEMBERS).await;
     }
 
+    /// Takes up an offer that failed here, once its time has come.
+    async fn try_again(&mut self) {
+        let now = self.host.clock.since_boot();
+        if let Some(Retry { offer, .. }) = self.retry.take_if(|retry| retry.not_before <= now) {
+            self.take(&offer.0, offer.1).await;
+        }
+    }
+
     /// Takes an offered release through all of it, and reports how it ended.
     async fn take(&mut self, envelope: &Envelope, mut hub: Offering) {
-        let digest = envelope.digest();
+        self.retry = None;
+        let (digest, offer) = (envelope.digest(), (envelope.clone(), hub.clone()));
         let taken = self.verify(envelope, &mut hub).await;
         let (generation, ended) = match taken {
             // Nothing new: the hub is told once that it is in force, by the hello.
@@ -297,6 +320,12 @@ impl Keeper {
             detail = ended.detail,
             "release"
         );
+        if ended.outcome == "failed" {
+            self.retry = Some(Retry {
+                offer,
+                not_before: self.host.clock.since_boot() + RETRY_AFTER,
+            });
+        }
         self.report(generation, Some(digest), "release", ended).await;
     }
 
@@ -474,7 +503,6 @@ impl Keeper {
             detail,
             keeps,
             activation: activation.to_owned(),
-            hub_instance: String::new(),
         };
         // The link's queue is emptied into its bounded outbox at once; it closes only with the process.
         let _ = self.reports.send(report).await;

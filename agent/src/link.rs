@@ -216,13 +216,15 @@ impl Link {
     }
 
     async fn beat(&mut self, serving: &Serving, inventory: Option<v1::Inventory>) -> Result<(), String> {
-        let confirmed = self.held.borrow_and_update().confirmed.map(Into::into);
-        send(
-            &serving.up,
-            0,
-            node_message::Kind::Heartbeat(v1::Heartbeat { confirmed, inventory }),
-        )
-        .await
+        let held = self.held.borrow_and_update().clone();
+        let beat = v1::Heartbeat {
+            inventory,
+            accepted: held.accepted.map(Into::into),
+            confirmed: held.confirmed.map(Into::into),
+            labels_version: held.labels_version,
+            authority_version: held.authority_version,
+        };
+        send(&serving.up, 0, node_message::Kind::Heartbeat(beat)).await
     }
 
     async fn take(

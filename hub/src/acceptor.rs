@@ -3,6 +3,7 @@
 //! Each handshake runs in a task of its own with a time limit, and only so many at once: a peer that opens connections and
 //! says nothing costs a place for [`HANDSHAKE_TIMEOUT`], and never the accept loop.
 
+use std::future::Future as _;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -13,7 +14,8 @@ use std::time::Duration;
 use holdfast_pki::spiffe::{self, SpiffeId};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::Sleep;
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
 
@@ -23,6 +25,10 @@ use crate::tasks::Tasks;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Handshakes at once: at 0.25 ms of CPU each and a second for a slow peer, a storm of 10,000 agents passes in seconds.
 const HANDSHAKES_MAX: usize = 512;
+
+/// Peers without a certificate at once, and how long each may stay: they come to enrol, which takes a second.
+const ANONYMOUS_MAX: usize = 1024;
+const ANONYMOUS_TIME: Duration = Duration::from_secs(60);
 
 /// Who is at the other end of a connection, as TLS proved it.
 #[derive(Debug, Clone)]
@@ -45,6 +51,7 @@ pub fn accept(
         Arc::new(Semaphore::new(HANDSHAKES_MAX)),
         tokio_rustls::TlsAcceptor::from(tls),
     );
+    let anonymous = Arc::new(Semaphore::new(ANONYMOUS_MAX));
     let handshakes = tasks.clone();
     tasks.spawn("accept", async move {
         loop {
@@ -62,10 +69,15 @@ pub fn accept(
                     continue;
                 }
             };
-            let (acceptor, ready) = (acceptor.clone(), ready.clone());
+            let (acceptor, ready, anonymous) = (acceptor.clone(), ready.clone(), anonymous.clone());
             handshakes.spawn("handshake", async move {
                 let _place = place;
-                match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake(&acceptor, stream, address)).await {
+                match tokio::time::timeout(
+                    HANDSHAKE_TIMEOUT,
+                    handshake(&acceptor, stream, address, &anonymous),
+                )
+                .await
+                {
                     Ok(Ok(connection)) => drop(ready.send(Ok(connection)).await),
                     Ok(Err(error)) => tracing::info!(peer.addr = %address, %error, "TLS refused"),
                     Err(_) => tracing::info!(peer.addr = %address, "TLS not finished in time"),
@@ -80,6 +92,7 @@ async fn handshake(
     acceptor: &tokio_rustls::TlsAcceptor,
     stream: TcpStream,
     address: SocketAddr,
+    anonymous: &Arc<Semaphore>,
 ) -> io::Result<Connection> {
     stream.set_nodelay(true)?;
     let tls = acceptor.accept(stream).await?;
@@ -90,9 +103,15 @@ async fn handshake(
         .transpose()
         .map_err(io::Error::other)?;
     let address = SocketAddr::new(address.ip().to_canonical(), address.port());
+    let anonymous = match id {
+        Some(_) => None,
+        None => Some(Anonymous::enter(anonymous)?),
+    };
+    let caller = Caller { address, id };
     Ok(Connection {
         tls,
-        caller: Caller { address, id },
+        caller,
+        anonymous,
     })
 }
 
@@ -101,6 +120,28 @@ async fn handshake(
 pub struct Connection {
     tls: TlsStream<TcpStream>,
     caller: Caller,
+    anonymous: Option<Anonymous>,
+}
+
+/// What bounds a peer without a certificate.
+#[derive(Debug)]
+struct Anonymous {
+    _place: OwnedSemaphorePermit,
+    end: Pin<Box<Sleep>>,
+}
+
+impl Anonymous {
+    fn enter(places: &Arc<Semaphore>) -> io::Result<Self> {
+        let place = places.clone().try_acquire_owned();
+        Ok(Self {
+            _place: place.map_err(|_| io::Error::other("too many peers without a certificate"))?,
+            end: Box::pin(tokio::time::sleep(ANONYMOUS_TIME)),
+        })
+    }
+
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.end.as_mut().poll(cx)
+    }
 }
 
 impl Connected for Connection {
@@ -116,6 +157,12 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if let Some(anonymous) = &mut self.anonymous
+            && anonymous.poll_end(cx).is_ready()
+        {
+            let why = "stayed too long without a certificate";
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, why)));
+        }
         Pin::new(&mut self.tls).poll_read(cx, buf)
     }
 }

@@ -167,18 +167,31 @@ async fn current_record(registry: &Registry) -> Result<Option<Versioned<Current>
     Ok(registry.record(&CURRENT.into()).await?)
 }
 
+/// The signed manifest of `generation`, or of the current release.
+///
+/// # Errors
+/// [`ReleaseError::Registry`] from the store.
+pub async fn manifest(
+    registry: &Registry,
+    generation: Option<Generation>,
+) -> Result<Option<Envelope>, ReleaseError> {
+    let generation = match generation {
+        Some(named) => named,
+        None => match current_record(registry).await? {
+            Some(current) => current.value.generation,
+            None => return Ok(None),
+        },
+    };
+    let found = registry.record(&release_key(generation)).await?;
+    Ok(found.map(|found| found.value))
+}
+
 /// The current release with its slices.
 ///
 /// # Errors
 /// [`ReleaseError`] if the store fails or what it holds does not hold together.
 pub async fn current(registry: &Registry) -> Result<Option<Arc<Release>>, ReleaseError> {
-    let Some(current) = current_record(registry).await? else {
-        return Ok(None);
-    };
-    let envelope = registry
-        .record::<Envelope>(&release_key(current.value.generation))
-        .await?;
-    let Some(Versioned { value: envelope, .. }) = envelope else {
+    let Some(envelope) = manifest(registry, None).await? else {
         return Ok(None);
     };
     let manifest: Manifest = holdfast_pki::envelope::parse_payload(&envelope.payload)?;

@@ -10,6 +10,7 @@ use holdfast_pki::clock::Clock;
 use holdfast_pki::files::Files;
 use holdfast_pki::random::Random;
 use holdfast_pki::tls;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_stream::wrappers::ReceiverStream;
@@ -55,6 +56,7 @@ pub async fn serve(
     listener: Option<TcpListener>,
     stop: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
+    raise_open_files();
     let dir = HubDir::new(dir);
     let config = Config::read(&dir, &*machine.files)?;
     let Machine { clock, random, files } = machine;
@@ -140,6 +142,18 @@ pub async fn serve(
     };
     tasks.abort_all();
     ended
+}
+
+/// Each link is an open file: as many as this machine allows, rather than the 1,024 that most shells begin with.
+fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "cannot raise the limit of open files: it bounds how many nodes can be linked");
+    }
 }
 
 async fn renew_leaf(hub: Arc<Hub>, leaf: Arc<HubLeaf>) {

@@ -264,7 +264,10 @@ impl Link {
                         status.inventory = inventory.into();
                         changed = true;
                     }
+                    status.accepted = heartbeat.accepted.map(Into::into);
                     status.confirmed = heartbeat.confirmed.map(Into::into);
+                    status.labels_version = heartbeat.labels_version;
+                    status.authority_version = heartbeat.authority_version;
                 })
                 .await?;
                 if changed {
@@ -276,10 +279,6 @@ impl Link {
                 let outcome = report.outcome.chars().take(20).collect::<String>();
                 tracing::info!(node.id = %self.node.id, name = %self.node.name, outcome, "report");
                 self.update_status("node report", |status| {
-                    if outcome == "confirmed" {
-                        status.confirmed = report.generation.map(Into::into);
-                    }
-                    status.accepted = status.accepted.max(report.generation.map(Into::into));
                     status.report = report.encode_to_vec();
                 })
                 .await?;

@@ -167,11 +167,12 @@ impl v1::operator_server::Operator for Service {
 
     async fn get_release(
         &self,
-        _: Request<v1::GetReleaseRequest>,
+        request: Request<v1::GetReleaseRequest>,
     ) -> Result<Response<v1::GetReleaseReply>, Status> {
-        let current = releases::current(&self.0.registry).await?;
+        let generation = request.into_inner().generation.map(Into::into);
+        let manifest = releases::manifest(&self.0.registry, generation).await?;
         Ok(Response::new(v1::GetReleaseReply {
-            manifest: current.map(|release| (&release.envelope).into()),
+            manifest: manifest.as_ref().map(Into::into),
         }))
     }
 

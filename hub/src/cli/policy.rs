@@ -6,15 +6,19 @@
 mod fleet;
 mod rollout;
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 use holdfast_pki::authority::Act;
-use holdfast_pki::envelope::Envelope;
+use holdfast_pki::envelope::{Envelope, Verified};
 use holdfast_policy::parse::{self, Policy};
 use holdfast_policy::release::{Manifest, ReturnTo, SliceRef};
+use holdfast_policy::slice::Slice;
+use holdfast_proto::ids::Generation;
 use holdfast_proto::payload::Payload as _;
 use holdfast_proto::v1;
 use serde_json::json;
@@ -132,14 +136,38 @@ struct Considered {
 async fn consider(policy: Policy, session: &mut Session) -> anyhow::Result<Considered> {
     let current = session.release().await?;
     let nodes = session.nodes().await?;
-    let held = current.as_ref().map_or(&[][..], |release| &release.slices);
+    let held = in_force(session, current.as_ref(), &nodes).await?;
     let hubs = fleet::hub_addresses(&session.context.hubs).await;
-    let nodes = fleet::plan(&nodes, held, policy.slices(), &hubs)?;
+    let nodes = fleet::plan(&nodes, &held, policy.slices(), &hubs)?;
     Ok(Considered {
         policy,
         current,
         nodes,
     })
+}
+
+/// The slices of every release that is in force on some node: a node that undid one, or was away, holds an older.
+async fn in_force(
+    session: &mut Session,
+    current: Option<&Release>,
+    nodes: &[v1::Node],
+) -> anyhow::Result<BTreeMap<Generation, Vec<Slice>>> {
+    let mut held = BTreeMap::new();
+    if let Some(release) = current {
+        held.insert(release.manifest.value().generation(), release.slices.clone());
+    }
+    for generation in nodes
+        .iter()
+        .filter_map(|node| node.confirmed)
+        .map(Generation::from)
+    {
+        if let Entry::Vacant(place) = held.entry(generation)
+            && let Some(slices) = session.earlier_slices(generation).await?
+        {
+            place.insert(slices);
+        }
+    }
+    Ok(held)
 }
 
 impl Considered {
@@ -279,7 +307,7 @@ impl Apply {
             considered.print();
         }
         let released = self.release(&mut session, &considered).await?;
-        output::remark(&format!("release {} published", released.generation()));
+        output::remark(&format!("release {} published", released.value().generation()));
         rollout::follow(
             &mut session,
             &released,
@@ -291,7 +319,11 @@ impl Apply {
     }
 
     /// Makes the manifest, signs it, uploads what it names, publishes it.
-    async fn release(&self, session: &mut Session, considered: &Considered) -> anyhow::Result<Manifest> {
+    async fn release(
+        &self,
+        session: &mut Session,
+        considered: &Considered,
+    ) -> anyhow::Result<Verified<Manifest>> {
         let before = considered.current.as_ref().map(|release| &release.manifest);
         let manifest = Manifest {
             kind: Manifest::KIND.to_owned(),
@@ -302,7 +334,7 @@ impl Apply {
             author: session.context.operator.clone(),
             created_secs: session.clock.unix_secs(),
             authority_version: session.authority.document().version,
-            previous: before.map(holdfast_pki::envelope::Verified::digest),
+            previous: before.map(Verified::digest),
             slices: considered.policy.slices().iter().map(SliceRef::of).collect(),
             return_to: before.map(|before| ReturnTo {
                 manifest: before.digest(),
@@ -332,6 +364,6 @@ impl Apply {
             .await
             .context("the hub did not take the release")?;
         session.remember(&verified)?;
-        Ok(manifest)
+        Ok(verified)
     }
 }

@@ -9,7 +9,7 @@ use holdfast_pki::envelope::{Envelope, Verified};
 use holdfast_pki::signing_key::{SigningKey, needs_passphrase};
 use holdfast_policy::release::Manifest;
 use holdfast_policy::slice::Slice;
-use holdfast_proto::ids::Digest;
+use holdfast_proto::ids::{Digest, Generation};
 use holdfast_proto::v1::enrollment_client::EnrollmentClient;
 use holdfast_proto::v1::operator_client::OperatorClient;
 use holdfast_proto::{SLICE_BYTES_MAX, SLICE_CHUNK_BYTES_MAX, v1};
@@ -77,7 +77,7 @@ impl Session {
     pub(super) async fn release(&mut self) -> anyhow::Result<Option<Release>> {
         let reply = self
             .client
-            .get_release(v1::GetReleaseRequest {})
+            .get_release(v1::GetReleaseRequest { generation: None })
             .await?
             .into_inner();
         let Some(envelope) = reply.manifest else {
@@ -107,11 +107,38 @@ impl Session {
             );
         }
         self.remember(&manifest)?;
+        let slices = self.slices(&manifest).await?;
+        Ok(Some(Release { manifest, slices }))
+    }
+
+    /// The slices of an earlier release, verified; none if the hub does not have it.
+    pub(super) async fn earlier_slices(
+        &mut self,
+        generation: Generation,
+    ) -> anyhow::Result<Option<Vec<Slice>>> {
+        let request = v1::GetReleaseRequest {
+            generation: Some(generation.into()),
+        };
+        let Some(envelope) = self.client.get_release(request).await?.into_inner().manifest else {
+            return Ok(None);
+        };
+        let manifest: Verified<Manifest> = self
+            .authority
+            .verify(
+                &Envelope::try_from(envelope)?,
+                &Act::Release,
+                self.clock.unix_secs(),
+            )
+            .with_context(|| format!("release {generation} is not what operators signed"))?;
+        Ok(Some(self.slices(&manifest).await?))
+    }
+
+    async fn slices(&mut self, manifest: &Verified<Manifest>) -> anyhow::Result<Vec<Slice>> {
         let mut slices = Vec::new();
         for wanted in &manifest.value().slices {
             slices.push(self.slice(wanted.digest).await?);
         }
-        Ok(Some(Release { manifest, slices }))
+        Ok(slices)
     }
 
     /// Remembers the highest release seen.

@@ -8,6 +8,7 @@ use holdfast_policy::plan::{self, Change};
 use holdfast_policy::render::{AddressSets, DesiredState, render};
 use holdfast_policy::selector::Selector;
 use holdfast_policy::slice::Slice;
+use holdfast_proto::ids::Generation;
 use holdfast_proto::labels::Labels;
 use holdfast_proto::v1;
 
@@ -34,10 +35,10 @@ struct Known<'a> {
     addresses: Vec<IpAddr>,
 }
 
-/// What every node would go through from the slices `held` to `wanted`.
+/// What every node would go through, from the release that is in force there, whose slices are in `held`, to `wanted`.
 pub(super) fn plan(
     nodes: &[v1::Node],
-    held: &[Slice],
+    held: &BTreeMap<Generation, Vec<Slice>>,
     wanted: &[Slice],
     hubs: &[(IpAddr, u16)],
 ) -> anyhow::Result<Vec<NodePlan>> {
@@ -50,7 +51,8 @@ pub(super) fn plan(
         })
         .collect();
     let selectors: BTreeSet<Selector> = held
-        .iter()
+        .values()
+        .flatten()
         .chain(wanted)
         .flat_map(Slice::member_selectors)
         .cloned()
@@ -75,7 +77,7 @@ fn read(node: &v1::Node) -> anyhow::Result<Known<'_>> {
 fn plan_one(
     known: &Known<'_>,
     fleet: &[Known<'_>],
-    held: &[Slice],
+    held: &BTreeMap<Generation, Vec<Slice>>,
     wanted: &[Slice],
     members: &AddressSets,
     hubs: &[(IpAddr, u16)],
@@ -88,7 +90,11 @@ fn plan_one(
             .collect();
         Ok(render(&mine, members)?)
     };
-    let (old, new) = (state(held)?, state(wanted)?);
+    let in_force = known
+        .node
+        .confirmed
+        .and_then(|generation| held.get(&generation.into()));
+    let (old, new) = (state(in_force.map_or(&[], Vec::as_slice))?, state(wanted)?);
     Ok(NodePlan {
         id: known.node.id.clone(),
         name: known.node.name.clone(),

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use holdfast_pki::envelope::Verified;
 use holdfast_policy::release::Manifest;
-use holdfast_proto::ids::Generation;
+use holdfast_proto::ids::Digest;
 use holdfast_proto::v1;
 use serde_json::json;
 
@@ -25,7 +26,7 @@ struct Seen {
 /// Waits until every connected node has reported on the release, or `wait` has passed; prints a row per node.
 pub(super) async fn follow(
     session: &mut Session,
-    released: &Manifest,
+    released: &Verified<Manifest>,
     plans: &[NodePlan],
     wait: Duration,
     format: Format,
@@ -36,7 +37,7 @@ pub(super) async fn follow(
         while seen.len() < asked.len() {
             tokio::time::sleep(LOOK_EVERY).await;
             for node in session.nodes().await? {
-                let Some(now) = judged(&node, released.generation()) else {
+                let Some(now) = judged(&node, released.digest()) else {
                     continue;
                 };
                 let awaited = asked.iter().any(|plan| plan.id == node.id);
@@ -60,9 +61,9 @@ pub(super) async fn follow(
 }
 
 /// How the release ended on a node, if it did.
-fn judged(node: &v1::Node, generation: Generation) -> Option<Seen> {
+fn judged(node: &v1::Node, manifest: Digest) -> Option<Seen> {
     let report = node.last_report.as_ref()?;
-    if report.generation.map(Generation::from) != Some(generation) {
+    if report.manifest_digest != manifest.to_string() {
         return None;
     }
     let outcome = match report.outcome.as_str() {
@@ -76,7 +77,7 @@ fn judged(node: &v1::Node, generation: Generation) -> Option<Seen> {
     })
 }
 
-fn print(released: &Manifest, plans: &[NodePlan], seen: &BTreeMap<String, Seen>, format: Format) {
+fn print(released: &Verified<Manifest>, plans: &[NodePlan], seen: &BTreeMap<String, Seen>, format: Format) {
     let outcome = |plan: &NodePlan| match seen.get(&plan.id) {
         Some(seen) => seen.clone(),
         None if plan.connected => Seen {
@@ -90,7 +91,7 @@ fn print(released: &Manifest, plans: &[NodePlan], seen: &BTreeMap<String, Seen>,
     };
     match format {
         Format::Json => output::json(json!({
-            "released": released.generation(),
+            "released": released.value().generation(),
             "nodes": plans.iter().map(|plan| {
                 let Seen { outcome, detail } = outcome(plan);
                 json!({ "id": plan.id, "name": plan.name, "outcome": outcome, "detail": detail })
