@@ -21,7 +21,7 @@ pub(crate) fn until_interrupted(show: &Show, mut fleet: Fleet) -> Result<()> {
         show.note("In another terminal, step into its world:");
         show.output(&enter(&rc));
         show.note("There, for example:");
-        show.output(&tries(&fleet));
+        show.output(&tries(&fleet)?);
     } else {
         show.note("In another terminal, for example:");
         show.output(&format!("{}\nholdfast node list", environment(&fleet)?));
@@ -50,16 +50,20 @@ fn enter(rc: &Path) -> String {
     )
 }
 
-fn tries(fleet: &Fleet) -> String {
+fn tries(fleet: &Fleet) -> Result<String> {
     let db = fleet.world.v4("db");
-    format!(
+    let policy = Path::new(POLICY)
+        .canonicalize()
+        .with_context(|| format!("cannot find {POLICY}"))?;
+    let policy = policy.display();
+    Ok(format!(
         "on hub holdfast node list
-on hub holdfast policy plan {POLICY}
+on hub holdfast policy plan {policy}
 on db nft list table inet holdfast
 on db nft flush table inet holdfast               # look again three seconds later
 on gateway timeout 2 bash -c '</dev/tcp/{db}/5432'  # no answer
 on web timeout 2 bash -c '</dev/tcp/{db}/5432'      # open"
-    )
+    ))
 }
 
 /// A start-up file for a shell in the world: where things are, and `on HOST COMMAND`.

@@ -39,11 +39,12 @@ fn main() -> ExitCode {
 fn run(show: &mut Show, keep: bool) -> Result<()> {
     let start = SystemClock.since_boot();
     show.title("Holdfast: a hub, three nodes, and one signed firewall that holds");
-    let fleet = match need::namespaces() {
+    let (fleet, services) = match need::namespaces() {
         None => {
             let fleet = story::enrol(show, World::new("demo")?)?;
+            let services = story::open_services(&fleet.world)?;
             story::firewall_holds(show, &fleet)?;
-            fleet
+            (fleet, services)
         }
         Some(reason) => {
             show.note("This machine allows no network namespaces, so there will be no packets to see:");
@@ -51,14 +52,14 @@ fn run(show: &mut Show, keep: bool) -> Result<()> {
             show.note("Hub and agents run on the loopback device, without the right to touch your firewall.");
             let fleet = story::enrol(show, World::on_loopback("demo")?)?;
             story::release_is_verified(show, &fleet)?;
-            fleet
+            (fleet, Vec::new())
         }
     };
     let took = (SystemClock.since_boot() - start).as_secs();
     if keep {
         return keep::until_interrupted(show, fleet);
     }
-    drop(fleet);
+    drop((services, fleet));
     show.title(&format!(
         "All as promised, in {took} s. Nothing of it is left on this machine."
     ));

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use holdfast_tests::fleet::{Fleet, HUB, PORT};
+use holdfast_tests::node::Node;
 use holdfast_tests::socket::{Listener, Reach};
 use holdfast_tests::wait::until;
 use holdfast_tests::world::World;
@@ -58,7 +59,6 @@ pub(crate) fn enrol(show: &mut Show, world: World) -> Result<Fleet> {
 
 /// All that packets show.
 pub(crate) fn firewall_holds(show: &mut Show, fleet: &Fleet) -> Result<()> {
-    let _services = open_services(&fleet.world)?;
     show.step("Before any policy", "Everyone reaches the database.");
     see(show, fleet, "web", "db", 5432, Reach::Open)?;
     see(show, fleet, "gateway", "db", 5432, Reach::Open)?;
@@ -89,14 +89,12 @@ pub(crate) fn firewall_holds(show: &mut Show, fleet: &Fleet) -> Result<()> {
 pub(crate) fn release_is_verified(show: &mut Show, fleet: &Fleet) -> Result<()> {
     plan_and_apply(show, fleet)?;
     for name in NODES {
-        let report =
-            |node: &holdfast_tests::node::Node| node.accepted().is_some() && node.outcome().is_some();
-        let node = fleet.wait_for(name, "accept the release", report)?;
-        let outcome = node.outcome().unwrap_or_default();
-        show.seen(
-            outcome != "confirmed",
-            format!("{name} verified the release, has no firewall to load it into, and says so: {outcome}"),
-        )?;
+        let judged = |node: &Node| node.accepted().is_some() && node.outcome().is_some();
+        let node = fleet.wait_for(name, "judge the release", judged)?;
+        let (outcome, detail) = (node.outcome().unwrap_or_default(), node.detail());
+        let said =
+            format!("{name} has verified it, and says why it applies nothing here: {outcome}, {detail}");
+        show.seen(outcome != "confirmed", said)?;
     }
     Ok(())
 }
@@ -118,7 +116,11 @@ fn plan_and_apply(show: &mut Show, fleet: &Fleet) -> Result<()> {
     show.command("holdfast policy apply docs/examples/lab");
     // How it ended, each node says itself.
     let applied = fleet.policy("apply", Path::new(POLICY), &["--wait", "60s"])?;
-    show.output(&format!("{}{}", applied.stdout, applied.stderr));
+    // It repeats the plan, which has just been read.
+    let planned: Vec<&str> = plan.stdout.lines().collect();
+    let said = format!("{}{}", applied.stdout, applied.stderr);
+    let news: Vec<&str> = said.lines().filter(|line| !planned.contains(line)).collect();
+    show.output(&news.join("\n"));
     Ok(())
 }
 
@@ -190,7 +192,7 @@ fn mistake_is_undone(show: &mut Show, fleet: &Fleet) -> Result<()> {
 }
 
 /// What would run on such nodes: a database, a web server, and sshd everywhere.
-fn open_services(world: &World) -> Result<Vec<Listener>> {
+pub(crate) fn open_services(world: &World) -> Result<Vec<Listener>> {
     let services = [("db", 5432), ("web", 80)];
     services
         .into_iter()
