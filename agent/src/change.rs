@@ -77,7 +77,8 @@ pub struct Ended {
 }
 
 impl Ended {
-    fn new(outcome: &'static str, detail: impl Into<String>) -> Self {
+    /// An ending without keeps.
+    pub fn new(outcome: &'static str, detail: impl Into<String>) -> Self {
         Self {
             outcome,
             detail: detail.into(),

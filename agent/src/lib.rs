@@ -15,6 +15,7 @@ pub mod firewall;
 pub mod guard;
 pub mod host;
 pub mod identity;
+pub mod inbox;
 pub mod inventory;
 pub mod keeper;
 pub mod keeps;

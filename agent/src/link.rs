@@ -1,4 +1,4 @@
-//! The link: dials a hub, says hello, beats, brings the keeper work and carries its reports.
+//! The link: dials a hub, says hello, beats, fills the keeper's inbox and carries its reports.
 //!
 //! The one loop is [`Link::run`]: connect, serve until it breaks, wait with full jitter, again. It decides nothing about
 //! what is in force here.
@@ -24,8 +24,9 @@ use crate::backoff::Backoff;
 use crate::change::Offering;
 use crate::dial::{Connection, Dialer};
 use crate::host::Chain;
+use crate::inbox::{Inbox, Offer};
 use crate::inventory::{self, HostRoot};
-use crate::keeper::{Held, Work};
+use crate::keeper::Held;
 use crate::members;
 
 /// Three beats fit into the silence after which a hub gives a link up.
@@ -53,7 +54,7 @@ pub struct Link {
     /// What this machine is read from.
     pub root: HostRoot,
     /// To the keeper.
-    pub work: mpsc::Sender<Work>,
+    pub inbox: Arc<Inbox>,
     /// From the keeper.
     pub reports: mpsc::Receiver<v1::Report>,
     /// What the keeper holds.
@@ -108,9 +109,6 @@ impl Link {
                     "no link to a hub; the last confirmed state stays in force"
                 );
                 last_told = told;
-            }
-            if self.work.is_closed() {
-                return;
             }
             let wait = tokio::time::sleep(backoff.next(&*self.random));
             tokio::pin!(wait);
@@ -236,9 +234,10 @@ impl Link {
         let id = message.request_id;
         match message.kind {
             Some(hub_message::Kind::ReleaseOffer(offer)) => match Envelope::try_from(offer.manifest) {
-                Ok(envelope) => {
-                    self.bring(Work::Offer(Box::new((envelope, serving.offering()))))
-                        .await
+                Ok(manifest) => {
+                    let hub = serving.offering();
+                    self.inbox.offer(Offer { manifest, hub });
+                    Ok(())
                 }
                 Err(error) => {
                     tracing::warn!(error = %Chain(&error), "the hub offers a release that cannot be read");
@@ -246,7 +245,8 @@ impl Link {
                 }
             },
             Some(hub_message::Kind::AddressSets(sets)) => {
-                self.bring(Work::Members(members::from_wire(sets))).await
+                self.inbox.members(members::from_wire(sets));
+                Ok(())
             }
             Some(hub_message::Kind::Probe(probe)) => serving.probe(id, probe).await,
             Some(hub_message::Kind::Acknowledged(_)) => {
@@ -273,13 +273,6 @@ impl Link {
                 .await
             }
         }
-    }
-
-    async fn bring(&self, work: Work) -> Result<(), String> {
-        self.work
-            .send(work)
-            .await
-            .map_err(|_| "the keeper ended".to_owned())
     }
 }
 

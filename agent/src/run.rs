@@ -20,6 +20,7 @@ use crate::dial::Dialer;
 use crate::enroll::Enrolment;
 use crate::guard::launch::HostLauncher;
 use crate::identity::{Identity, IdentityDir};
+use crate::inbox::Inbox;
 use crate::inventory::HostRoot;
 use crate::keeper::Keeper;
 use crate::ledger::Ledger;
@@ -27,8 +28,6 @@ use crate::link::Link;
 
 /// Reports on their way from the keeper to the link's outbox.
 const REPORTS_QUEUE: usize = 8;
-/// Work on its way from the link to the keeper: a slow change holds the link's reading back, not its beats.
-const WORK_QUEUE: usize = 8;
 
 /// What an agent is told when it starts.
 #[derive(Debug)]
@@ -98,7 +97,7 @@ pub async fn run(settings: Settings, machine: Machine, stop: impl Future<Output 
         guard_time: settings.guard_time,
     };
     let (reports, from_keeper) = mpsc::channel(REPORTS_QUEUE);
-    let (work, from_link) = mpsc::channel(WORK_QUEUE);
+    let inbox = Arc::new(Inbox::default());
     let keeper = Keeper::new(
         host,
         ledger,
@@ -112,13 +111,13 @@ pub async fn run(settings: Settings, machine: Machine, stop: impl Future<Output 
         clock: machine.clock,
         random: machine.random,
         root: machine.root,
-        work,
+        inbox: inbox.clone(),
         reports: from_keeper,
         held: keeper.held(),
     };
     // One task: both wait nearly always, and neither holds the other up while it does.
     tokio::select! {
-        () = keeper.run(from_link) => bail!("the keeper ended"),
+        () = keeper.run(&inbox) => bail!("the keeper ended"),
         () = link.run() => bail!("the link ended"),
         () = &mut stop => {
             tracing::info!("stopping; the confirmed state stays in force");

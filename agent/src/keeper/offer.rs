@@ -1,0 +1,181 @@
+//! How the keeper takes an offered release: authority, signatures, judgement, slices, completeness, change, report.
+
+use std::time::Duration;
+
+use holdfast_pki::envelope::Envelope;
+use holdfast_policy::render::render;
+use holdfast_proto::ids::{Digest, Generation};
+use holdfast_proto::v1::enrollment_client::EnrollmentClient;
+use holdfast_proto::{DOWNLINK_BYTES_MAX, SLICE_BYTES_MAX, v1};
+use tonic::{Code, Status};
+
+use super::Keeper;
+use crate::change::{Change, Ended, Offering};
+use crate::inbox::Offer;
+use crate::ledger::Judgement;
+use crate::release::{VerifiedManifest, VerifiedRelease};
+
+/// How soon a release that this host failed to carry out is tried again, at the look that follows.
+const RETRY_AFTER: Duration = Duration::from_secs(20);
+/// How long fetching one slice may take.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// An offer that this host failed to carry out, such as on a full disk: tried again while no newer one has come.
+#[derive(Debug)]
+pub(super) struct Retry {
+    offer: Offer,
+    not_before: Duration,
+}
+
+/// An offer that was not taken, and its number as far as it is known.
+struct Refused {
+    generation: Option<Generation>,
+    ended: Ended,
+}
+
+impl Keeper {
+    /// Takes up an offer that failed here, once its time has come.
+    pub(super) async fn try_again(&mut self) {
+        let now = self.host.clock.since_boot();
+        if let Some(retry) = self.retry.take_if(|retry| retry.not_before <= now) {
+            self.take(retry.offer).await;
+        }
+    }
+
+    /// Takes an offered release through all of it, and reports how it ended.
+    pub(super) async fn take(&mut self, offer: Offer) {
+        self.retry = None;
+        let digest = offer.manifest.digest();
+        let (generation, ended) = match self.verify(&offer).await {
+            // The hub knows from the hello what is in force here.
+            Ok(None) => return,
+            Ok(Some((release, judgement))) => {
+                let generation = release.manifest().value().generation();
+                (
+                    Some(generation),
+                    self.apply(&release, judgement, offer.hub.clone()).await,
+                )
+            }
+            Err(refused) => (refused.generation, refused.ended),
+        };
+        let (told, detail) = (generation.map(|generation| generation.to_string()), &ended.detail);
+        tracing::info!(generation = told, outcome = ended.outcome, detail, "release");
+        if ended.outcome == "failed" {
+            self.retry = Some(Retry {
+                offer,
+                not_before: self.host.clock.since_boot() + RETRY_AFTER,
+            });
+        }
+        self.report(generation, Some(digest), "release", ended).await;
+    }
+
+    /// Verifies an offer and fetches its slices; none if it is in force already.
+    async fn verify(&mut self, offer: &Offer) -> Result<Option<(VerifiedRelease, Judgement)>, Refused> {
+        let refused = |generation, ended| Refused { generation, ended };
+        self.walk_authority(&offer.hub)
+            .await
+            .map_err(|ended| refused(None, ended))?;
+        let authority = self
+            .ledger
+            .authority()
+            .map_err(|error| refused(None, Ended::refused(&error)))?;
+        let now = self.host.clock.unix_secs();
+        let manifest = VerifiedManifest::verify(&offer.manifest, &authority, now)
+            .map_err(|error| refused(None, Ended::refused(&error)))?;
+        let (value, digest) = (manifest.manifest().value(), manifest.manifest().digest());
+        let generation = Some(value.generation());
+        let same_fleet = value.trust_domain == authority.document().trust_domain;
+        let judgement = self
+            .ledger
+            .judge(value, digest, same_fleet)
+            .map_err(|error| refused(generation, Ended::refused(&error)))?;
+        if judgement == Judgement::InForce {
+            return Ok(None);
+        }
+        let labels = &self.ledger.labels.labels;
+        let mut slices = Vec::new();
+        for slice in value.select(labels) {
+            let fetched = fetch(&offer.hub, slice.digest).await;
+            // One that is left out is not fetched: completeness is judged in one place, below.
+            slices.extend(fetched.map_err(|status| refused(generation, Ended::failed(&status)))?);
+        }
+        let release = manifest
+            .complete(labels, &slices)
+            .map_err(|error| refused(generation, Ended::refused(&error)))?;
+        Ok(Some((release, judgement)))
+    }
+
+    /// Walks to the newest authority that the hub has, and writes down each version reached.
+    async fn walk_authority(&mut self, hub: &Offering) -> Result<(), Ended> {
+        let held = self.ledger.authority().map_err(|error| Ended::refused(&error))?;
+        let request = v1::GetAuthorityRequest {
+            after_version: held.document().version,
+        };
+        let reply = EnrollmentClient::new(hub.channel.clone())
+            .get_authority(request)
+            .await;
+        let versions = reply
+            .map_err(|status| Ended::failed(&status))?
+            .into_inner()
+            .versions;
+        if versions.is_empty() {
+            return Ok(());
+        }
+        let versions: Vec<Envelope> = versions
+            .into_iter()
+            .map(Envelope::try_from)
+            .collect::<Result<_, _>>()
+            .map_err(|error| Ended::refused(&error))?;
+        let reached = held.walk(&versions).map_err(|error| Ended::refused(&error))?;
+        self.ledger.authority = reached.envelope().clone();
+        self.host
+            .save(&self.ledger)
+            .map_err(|error| Ended::failed(&error))
+    }
+
+    async fn apply(&mut self, release: &VerifiedRelease, judgement: Judgement, hub: Offering) -> Ended {
+        let desired = match render(release.slices(), &self.members) {
+            Ok(desired) => desired,
+            Err(error) => return Ended::refused(&error),
+        };
+        let change = Change {
+            release,
+            desired,
+            judgement,
+            node_id: self.node_id,
+        };
+        let dialer = self.dialer.clone();
+        let ended = self
+            .host
+            .make(&change, &mut self.ledger, &mut self.firewall, &dialer, hub)
+            .await;
+        if ended.outcome == "confirmed" {
+            self.forget_old_members(release.slices());
+        }
+        ended
+    }
+}
+
+/// A slice's bytes from the hub; none if it does not give it.
+async fn fetch(hub: &Offering, digest: Digest) -> Result<Option<Vec<u8>>, Status> {
+    let request = v1::GetSliceRequest {
+        digest: digest.to_string(),
+    };
+    let fetching = async {
+        let mut client = hub.client.clone().max_decoding_message_size(DOWNLINK_BYTES_MAX);
+        let mut chunks = client.get_slice(request).await?.into_inner();
+        let mut bytes = Vec::new();
+        while let Some(chunk) = chunks.message().await? {
+            bytes.extend_from_slice(&chunk.bytes);
+            if bytes.len() > SLICE_BYTES_MAX {
+                return Err(Status::out_of_range("the hub sends more than a slice holds"));
+            }
+        }
+        Ok(Some(bytes))
+    };
+    match tokio::time::timeout(FETCH_TIMEOUT, fetching).await {
+        Ok(Err(status)) if status.code() == Code::NotFound => Ok(None),
+        Ok(fetched) => fetched,
+        Err(_) => Err(Status::deadline_exceeded("the hub did not send a slice in time")),
+    }
+}
