@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use holdfast_pki::tls::{self, ClientIdentity};
 use holdfast_proto::ids::{Digest, TrustDomain};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint};
@@ -23,9 +25,53 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(8);
 const PING_EVERY: Duration = Duration::from_secs(20);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// A byte stream to a hub.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// A stream with the addresses of its two ends.
+#[expect(missing_debug_implementations, reason = "a stream has nothing to show")]
+pub struct Socket {
+    /// The stream.
+    pub stream: Box<dyn Stream>,
+    /// The hub's address.
+    pub peer: SocketAddr,
+    /// Ours, towards it.
+    pub local: SocketAddr,
+}
+
+/// A future that a trait object can return.
+type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Where streams come from: TCP, or what a simulation puts in its place.
+pub trait Connector: std::fmt::Debug + Send + Sync {
+    /// Opens a new stream to `hub`, a `host:port`.
+    fn connect<'a>(&'a self, hub: &'a str) -> BoxFuture<'a, io::Result<Socket>>;
+}
+
+/// TCP, on this machine's network.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct TcpConnector;
+
+impl Connector for TcpConnector {
+    fn connect<'a>(&'a self, hub: &'a str) -> BoxFuture<'a, io::Result<Socket>> {
+        Box::pin(async move {
+            let stream = TcpStream::connect(hub).await?;
+            stream.set_nodelay(true)?;
+            let (peer, local) = (stream.peer_addr()?, stream.local_addr()?);
+            Ok(Socket {
+                stream: Box::new(stream),
+                peer,
+                local,
+            })
+        })
+    }
+}
+
 /// Whom to dial and what to show and trust there.
 #[derive(Debug)]
 pub struct Dialer {
+    connector: Arc<dyn Connector>,
     hubs: Vec<String>,
     tls: Arc<rustls::ClientConfig>,
 }
@@ -70,6 +116,7 @@ impl Dialer {
     /// # Errors
     /// [`DialError::Tls`] if the identity cannot be used.
     pub fn new(
+        connector: Arc<dyn Connector>,
         hubs: Vec<String>,
         trust_domain: TrustDomain,
         roots: BTreeSet<Digest>,
@@ -79,6 +126,7 @@ impl Dialer {
     ) -> Result<Self, DialError> {
         let tls = tls::client_config(trust_domain, roots, identity, clock, floor_secs)?;
         Ok(Self {
+            connector,
             hubs,
             tls: Arc::new(tls),
         })
@@ -104,17 +152,26 @@ impl Dialer {
 
     async fn dial_one(&self, hub: &str) -> Result<Connection, tonic::transport::Error> {
         let ends = Arc::new(Mutex::new(None));
-        let (hub, tls, seen) = (hub.to_owned(), TlsConnector::from(self.tls.clone()), ends.clone());
-        let connector = tower::service_fn(move |_| {
-            let (hub, tls, seen) = (hub.clone(), tls.clone(), seen.clone());
+        let seen = ends.clone();
+        let (connector, tls, hub) = (
+            self.connector.clone(),
+            TlsConnector::from(self.tls.clone()),
+            hub.to_owned(),
+        );
+        let service = tower::service_fn(move |_| {
+            let (connector, tls, hub, seen) = (connector.clone(), tls.clone(), hub.clone(), seen.clone());
             async move {
+                let connecting = async {
+                    let Socket { stream, peer, local } = connector.connect(&hub).await?;
+                    *seen.lock().unwrap_or_else(PoisonError::into_inner) = Some((peer, local));
+                    // Not looked at: the certificate is judged by its SPIFFE ID, and no name is sent.
+                    let name = ServerName::try_from("hub").expect("a valid name");
+                    tls.connect(name, stream).await
+                };
                 let timed_out = |_| io::Error::new(io::ErrorKind::TimedOut, "no answer in time");
-                let stream = tokio::time::timeout(CONNECT_TIMEOUT, connect(&hub, &tls))
+                let stream = tokio::time::timeout(CONNECT_TIMEOUT, connecting)
                     .await
                     .map_err(timed_out)??;
-                let tcp = stream.get_ref().0;
-                *seen.lock().unwrap_or_else(PoisonError::into_inner) =
-                    Some((tcp.peer_addr()?, tcp.local_addr()?));
                 Ok::<_, io::Error>(TokioIo::new(stream))
             }
         });
@@ -124,17 +181,9 @@ impl Dialer {
             .keep_alive_timeout(PING_TIMEOUT)
             .keep_alive_while_idle(true)
             .buffer_size(8);
-        let channel = endpoint.connect_with_connector(connector).await?;
+        let channel = endpoint.connect_with_connector(service).await?;
         let ends = ends.lock().unwrap_or_else(PoisonError::into_inner);
         let (peer, local) = ends.expect("a connected channel has both ends");
         Ok(Connection { channel, peer, local })
     }
-}
-
-async fn connect(hub: &str, tls: &TlsConnector) -> io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
-    let stream = TcpStream::connect(hub).await?;
-    stream.set_nodelay(true)?;
-    // Not looked at: the certificate is judged by its SPIFFE ID, and no name is sent.
-    let name = ServerName::try_from("hub").expect("a valid name");
-    tls.connect(name, stream).await
 }

@@ -22,7 +22,7 @@ use holdfast_proto::v1::enrollment_client::EnrollmentClient;
 use tonic::Code;
 
 use crate::backoff::Backoff;
-use crate::dial::{DialError, Dialer};
+use crate::dial::{Connector, DialError, Dialer};
 use crate::host::Chain;
 use crate::identity::{Identity, IdentityDir, IdentityError};
 use crate::inventory::{self, HostRoot};
@@ -41,6 +41,8 @@ pub struct Enrolment<'a> {
     pub random: &'a dyn Random,
     /// What this machine is read from.
     pub root: &'a HostRoot,
+    /// How hubs are reached.
+    pub connector: &'a Arc<dyn Connector>,
 }
 
 /// Why this node cannot enrol by this token.
@@ -81,6 +83,7 @@ impl Enrolment<'_> {
     pub async fn run(&self, token: &JoinToken, name: &Name) -> Result<Identity, EnrollError> {
         let identity = IdentityDir::new(self.state_dir, self.files);
         let dialer = Dialer::new(
+            self.connector.clone(),
             token.hubs.clone(),
             token.trust_domain.clone(),
             BTreeSet::from([token.node_root]),

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
+use holdfast_agent::dial::TcpConnector;
 use holdfast_agent::inventory::HostRoot;
 use holdfast_agent::{guard, run};
 use holdfast_pki::clock::SystemClock;
@@ -131,6 +132,7 @@ async fn keep(args: RunArgs) -> anyhow::Result<ExitCode> {
         random: Arc::new(SystemRandom),
         files: Arc::new(SystemFiles),
         root: HostRoot::default(),
+        connector: Arc::new(TcpConnector),
     };
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let stop = async move {

@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use zeroize::Zeroizing;
 
 use crate::change::Host;
-use crate::dial::Dialer;
+use crate::dial::{Connector, Dialer};
 use crate::enroll::Enrolment;
 use crate::guard::launch::HostLauncher;
 use crate::identity::{Identity, IdentityDir};
@@ -55,6 +55,8 @@ pub struct Machine {
     pub files: Arc<dyn Files>,
     /// Where the host's files begin.
     pub root: HostRoot,
+    /// How hubs are reached.
+    pub connector: Arc<dyn Connector>,
 }
 
 /// Runs until `stop` ends.
@@ -81,6 +83,7 @@ pub async fn run(settings: Settings, machine: Machine, stop: impl Future<Output 
     let roots = ledger.authority()?.document().node_roots.clone();
     let credential = IdentityDir::new(dir, &*machine.files).credential()?;
     let dialer = Arc::new(Dialer::new(
+        machine.connector.clone(),
         identity.hubs.clone(),
         identity.trust_domain.clone(),
         roots,
@@ -158,6 +161,7 @@ async fn identity(settings: &Settings, machine: &Machine) -> anyhow::Result<Iden
         clock: &machine.clock,
         random: &*machine.random,
         root: &machine.root,
+        connector: &machine.connector,
     };
     Ok(enrolment.run(&token, &name).await?)
 }

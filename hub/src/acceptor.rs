@@ -1,7 +1,7 @@
 //! The hub's door: accepts TCP, finishes TLS, and says who is there. What comes out is ready for gRPC.
 //!
-//! Each handshake runs in a task of its own with a time limit, and only so many at once: a peer that opens connections and
-//! says nothing costs a place for [`HANDSHAKE_TIMEOUT`], and never the accept loop.
+//! Each handshake runs in a task of its own with a time limit, and only so many run at once: a peer that opens a
+//! connection and says nothing holds one of [`HANDSHAKES_MAX`] places for [`HANDSHAKE_TIMEOUT`]. New ones wait meanwhile.
 
 use std::future::Future as _;
 use std::io;
@@ -13,12 +13,13 @@ use std::time::Duration;
 
 use holdfast_pki::spiffe::{self, SpiffeId};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Sleep;
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
 
+use crate::store::BoxFuture;
 use crate::tasks::Tasks;
 
 /// How long a peer may take over TLS.
@@ -39,9 +40,29 @@ pub struct Caller {
     pub id: Option<SpiffeId>,
 }
 
+/// A byte stream from a peer.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// Where peers come from: TCP, or what a simulation puts in its place.
+pub trait Listener: std::fmt::Debug + Send {
+    /// The next peer and its address. May be dropped and called again without loss.
+    fn accept(&mut self) -> BoxFuture<'_, io::Result<(Box<dyn Stream>, SocketAddr)>>;
+}
+
+impl Listener for TcpListener {
+    fn accept(&mut self) -> BoxFuture<'_, io::Result<(Box<dyn Stream>, SocketAddr)>> {
+        Box::pin(async {
+            let (stream, address) = Self::accept(self).await?;
+            stream.set_nodelay(true)?;
+            Ok((Box::new(stream) as Box<dyn Stream>, address))
+        })
+    }
+}
+
 /// Starts accepting on `listener`; yields connections whose TLS is done.
 pub fn accept(
-    listener: TcpListener,
+    mut listener: Box<dyn Listener>,
     tls: Arc<rustls::ServerConfig>,
     tasks: &Tasks,
 ) -> mpsc::Receiver<io::Result<Connection>> {
@@ -90,11 +111,10 @@ pub fn accept(
 
 async fn handshake(
     acceptor: &tokio_rustls::TlsAcceptor,
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
     address: SocketAddr,
     anonymous: &Arc<Semaphore>,
 ) -> io::Result<Connection> {
-    stream.set_nodelay(true)?;
     let tls = acceptor.accept(stream).await?;
     let leaf = tls.get_ref().1.peer_certificates().and_then(<[_]>::first);
     // The verifier has read the same certificate: an identity that TLS accepted parses again.
@@ -116,9 +136,9 @@ async fn handshake(
 }
 
 /// A connection whose TLS is done.
-#[derive(Debug)]
+#[expect(missing_debug_implementations, reason = "a stream has nothing to show")]
 pub struct Connection {
-    tls: TlsStream<TcpStream>,
+    tls: TlsStream<Box<dyn Stream>>,
     caller: Caller,
     anonymous: Option<Anonymous>,
 }

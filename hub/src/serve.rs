@@ -1,6 +1,7 @@
 //! `holdfast serve`: opens the store, builds the hub, serves until a signal, drains.
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_stream::wrappers::ReceiverStream;
 
-use crate::acceptor;
+use crate::acceptor::{self, Listener};
 use crate::api::{self, Hub, authz::Authorize};
 use crate::ca::{HUB_LEAF_RENEWAL, HubCa, HubLeaf};
 use crate::config::{Config, HubDir};
@@ -53,7 +54,7 @@ pub struct Machine {
 pub async fn serve(
     dir: PathBuf,
     machine: Machine,
-    listener: Option<TcpListener>,
+    listener: Option<Box<dyn Listener>>,
     stop: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
     raise_open_files();
@@ -80,12 +81,7 @@ pub async fn serve(
     )?;
     let listener = match listener {
         Some(listener) => listener,
-        None => TcpListener::bind(config.listen).await.with_context(|| {
-            format!(
-                "cannot listen on {}: is another hub running, or the address not this machine's?",
-                config.listen
-            )
-        })?,
+        None => listen(config.listen).await?,
     };
 
     let tasks = Tasks::default();
@@ -142,6 +138,13 @@ pub async fn serve(
     };
     tasks.abort_all();
     ended
+}
+
+async fn listen(address: SocketAddr) -> anyhow::Result<Box<dyn Listener>> {
+    let bound = TcpListener::bind(address).await;
+    Ok(Box::new(bound.with_context(|| {
+        format!("cannot listen on {address}: is another hub running, or is the address not this machine's?")
+    })?))
 }
 
 /// Each link is an open file: as many as this machine allows, rather than the 1,024 that most shells begin with.
