@@ -22,11 +22,11 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    /// Runs one step; without tests it is one check itself.
+    /// Runs one step, and tells whether it was good; without tests it is one check itself.
     ///
     /// # Errors
-    /// If the step could not be started. That it failed is in the tally.
-    pub(crate) fn step(&mut self, name: &str, command: &mut Command) -> Result<()> {
+    /// If the step could not be started.
+    pub(crate) fn step(&mut self, name: &str, command: &mut Command) -> Result<bool> {
         print!("{name:<48} ");
         std::io::stdout().flush()?;
         let start = now();
@@ -65,7 +65,7 @@ impl Tally {
             }
         }
         self.add(ok, seen);
-        Ok(())
+        Ok(ok)
     }
 
     fn add(&mut self, ok: bool, seen: Option<Counts>) {
