@@ -244,7 +244,7 @@ impl Host {
     ) -> Result<Vec<v1::KeepReport>, Ended> {
         // The rest is left for the undo, which should be ours and not the guard's.
         let until = self.clock.since_boot() + self.guard_time.mul_f64(0.8);
-        let mut last = Ended::new("undone", "there was no time to confirm it");
+        let mut last = Ended::new("undone", "the hub did not answer over a fresh connection in time");
         while let Some(left) = until
             .checked_sub(self.clock.since_boot())
             .filter(|left| !left.is_zero())
@@ -253,7 +253,8 @@ impl Host {
             match tokio::time::timeout(left.min(TRY_TIMEOUT + WITNESS_TIMEOUT), asked).await {
                 Ok(Ok(keeps)) => return Ok(keeps),
                 Ok(Err(why)) => last = why,
-                Err(_) => last = Ended::new("undone", "the hub did not answer over a fresh connection"),
+                // Cut short by the deadline: what an earlier try found says more.
+                Err(_) => {}
             }
             tokio::time::sleep(TRY_PAUSE).await;
         }
