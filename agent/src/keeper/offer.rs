@@ -15,16 +15,19 @@ use crate::inbox::Offer;
 use crate::ledger::Judgement;
 use crate::release::{VerifiedManifest, VerifiedRelease};
 
-/// How soon a release that this host failed to carry out is tried again, at the look that follows.
+/// How soon a release that may still be taken is tried again, at the look that follows.
 const RETRY_AFTER: Duration = Duration::from_secs(20);
 /// How long fetching one slice may take.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// An offer that this host failed to carry out, such as on a full disk: tried again while no newer one has come.
+/// An offer that failed on this host, such as on a full disk, or that was undone while the hub was not seen up: tried
+/// again while no newer one has come.
 #[derive(Debug)]
 pub(super) struct Retry {
     offer: Offer,
     not_before: Duration,
+    /// How the last try ended: told once, not at every try.
+    detail: String,
 }
 
 /// An offer that was not taken, and its number as far as it is known.
@@ -38,13 +41,17 @@ impl Keeper {
     pub(super) async fn try_again(&mut self) {
         let now = self.host.clock.since_boot();
         if let Some(retry) = self.retry.take_if(|retry| retry.not_before <= now) {
-            self.take(retry.offer).await;
+            self.take_unless_told(retry.offer, &retry.detail).await;
         }
     }
 
     /// Takes an offered release through all of it, and reports how it ended.
     pub(super) async fn take(&mut self, offer: Offer) {
         self.retry = None;
+        self.take_unless_told(offer, "").await;
+    }
+
+    async fn take_unless_told(&mut self, offer: Offer, told: &str) {
         let digest = offer.manifest.digest();
         let (generation, ended) = match self.verify(&offer).await {
             // The hub knows from the hello what is in force here.
@@ -58,14 +65,23 @@ impl Keeper {
             }
             Err(refused) => (refused.generation, refused.ended),
         };
-        let (told, detail) = (generation.map(|generation| generation.to_string()), &ended.detail);
-        tracing::info!(generation = told, outcome = ended.outcome, detail, "release");
-        if ended.outcome == "failed" {
+        let may_be_taken = match ended.outcome {
+            "failed" => true,
+            "undone" => !self.ledger.pinned_out.contains(&digest),
+            _ => false,
+        };
+        if may_be_taken {
             self.retry = Some(Retry {
                 offer,
                 not_before: self.host.clock.since_boot() + RETRY_AFTER,
+                detail: ended.detail.clone(),
             });
+            if ended.detail == told {
+                return;
+            }
         }
+        let (number, detail) = (generation.map(|generation| generation.to_string()), &ended.detail);
+        tracing::info!(generation = number, outcome = ended.outcome, detail, "release");
         self.report(generation, Some(digest), "release", ended).await;
     }
 
