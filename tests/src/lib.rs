@@ -10,10 +10,13 @@
 pub mod fleet;
 pub mod lab;
 pub mod need;
+pub mod nft;
 pub mod node;
 pub mod process;
 pub mod socket;
 pub mod ssh;
+pub mod sshd;
+pub mod stage;
 pub mod wait;
 pub mod world;
 
