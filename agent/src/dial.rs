@@ -166,7 +166,7 @@ impl Dialer {
                     *seen.lock().unwrap_or_else(PoisonError::into_inner) = Some((peer, local));
                     // Not looked at: the certificate is judged by its SPIFFE ID, and no name is sent.
                     let name = ServerName::try_from("hub").expect("a valid name");
-                    tls.connect(name, stream).await
+                    tls.connect(name, stream).await.map_err(tls::in_our_words)
                 };
                 let timed_out = |_| io::Error::new(io::ErrorKind::TimedOut, "no answer in time");
                 let stream = tokio::time::timeout(CONNECT_TIMEOUT, connecting)

@@ -12,6 +12,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use holdfast_pki::spiffe::{self, SpiffeId};
+use holdfast_pki::tls;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -115,7 +116,7 @@ async fn handshake(
     address: SocketAddr,
     anonymous: &Arc<Semaphore>,
 ) -> io::Result<Connection> {
-    let tls = acceptor.accept(stream).await?;
+    let tls = acceptor.accept(stream).await.map_err(tls::in_our_words)?;
     let leaf = tls.get_ref().1.peer_certificates().and_then(<[_]>::first);
     // The verifier has read the same certificate: an identity that TLS accepted parses again.
     let id = leaf

@@ -7,6 +7,7 @@
 //! be held against the list of removed nodes.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -158,6 +159,22 @@ pub enum RefusePeer {
 impl From<RefusePeer> for Error {
     fn from(refused: RefusePeer) -> Self {
         Self::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(refused))))
+    }
+}
+
+/// The error of a handshake, in our own words where our own judge ended it: TLS would tell no more than its type.
+#[must_use]
+pub fn in_our_words(error: io::Error) -> io::Error {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
+    let refused = match inner {
+        Some(Error::InvalidCertificate(CertificateError::Other(OtherError(reason)))) => {
+            reason.downcast_ref::<RefusePeer>()
+        }
+        _ => None,
+    };
+    match refused {
+        Some(refused) => io::Error::new(error.kind(), format!("the other side is refused: {refused}")),
+        None => error,
     }
 }
 

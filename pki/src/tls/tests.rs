@@ -133,6 +133,9 @@ fn another_fleets_hub_is_refused_by_its_root() {
     let (ours, other) = (fleet(), fleet());
     let (error, _) = handshake(ours.client(None), other.server(other.hub()));
     assert!(format!("{error:?}").contains("Pin"), "{error:?}");
+    // People are told what it means.
+    let told = in_our_words(io::Error::other(error.unwrap())).to_string();
+    assert_eq!(told, format!("the other side is refused: {}", RefusePeer::Pin));
 }
 
 #[test]
