@@ -28,6 +28,8 @@ struct Link {
     last_seen_secs: u64,
     down: mpsc::Sender<Down>,
     probes: Arc<Mutex<BTreeMap<u64, oneshot::Sender<v1::ProbeResult>>>>,
+    /// Dropped with this entry: how the node's end learns that it lost its place.
+    _place: oneshot::Sender<()>,
 }
 
 /// A node's end of the registry of links: leaves it when dropped.
@@ -36,6 +38,7 @@ pub struct Linked {
     links: Links,
     node: NodeId,
     serial: u64,
+    place: oneshot::Receiver<()>,
 }
 
 impl Links {
@@ -54,12 +57,14 @@ impl Links {
         static SERIAL: AtomicU64 = AtomicU64::new(0);
         let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
         let (down, queue) = mpsc::channel(DOWN_QUEUE);
+        let (held, place) = oneshot::channel();
         let link = Link {
             serial,
             address,
             last_seen_secs: now_secs,
             down: down.clone(),
             probes: Arc::default(),
+            _place: held,
         };
         self.lock().insert(node, link);
         (
@@ -67,6 +72,7 @@ impl Links {
                 links: self.clone(),
                 node,
                 serial,
+                place,
             },
             down,
             queue,
@@ -157,6 +163,12 @@ impl Links {
 }
 
 impl Linked {
+    /// Waits until a newer link took this one's place, or the node was removed: then it must end, however quiet it is.
+    pub async fn displaced(&mut self) {
+        // Nothing is ever sent: the other end is dropped.
+        let _ = (&mut self.place).await;
+    }
+
     /// Notes that the node was heard; false if a newer link took this one's place.
     #[must_use]
     pub fn heard(&self, now_secs: u64) -> bool {
@@ -205,14 +217,27 @@ mod tests {
     async fn a_newer_link_takes_the_place_of_the_old_and_survives_its_end() {
         let (links, node) = (Links::default(), NodeId::of_public_key(b"key"));
         let address = "10.0.0.1:1".parse().unwrap();
-        let (old, _, mut old_queue) = links.enter(node, address, 1);
+        let (mut old, _, mut old_queue) = links.enter(node, address, 1);
         let (new, _, _new_queue) = links.enter(node, address, 2);
+        old.displaced().await;
         assert!(!old.heard(3) && new.heard(3));
         drop(old);
         assert_eq!(links.count(), 1);
         old_queue.close();
         drop(new);
         assert_eq!(links.count(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_removed_node_is_told_and_its_link_ends_unasked() {
+        let (links, node) = (Links::default(), NodeId::of_public_key(b"key"));
+        let address = "10.0.0.1:1".parse().unwrap();
+        let (mut linked, _, mut queue) = links.enter(node, address, 1);
+        links.remove(&node, "for a test");
+        linked.displaced().await;
+        assert!(!linked.heard(2));
+        let last = queue.recv().await.unwrap().unwrap();
+        assert!(matches!(last.kind, Some(hub_message::Kind::Removed(_))));
     }
 
     #[tokio::test]

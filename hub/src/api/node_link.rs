@@ -43,8 +43,9 @@ impl v1::node_link_server::NodeLink for Service {
     ) -> Result<Response<Self::ConnectStream>, Status> {
         let caller = caller(&request)?;
         let id = calling_node(&caller)?;
-        let node = self.0.node(&id).await?;
         let (linked, down, queue) = self.0.links.enter(id, caller.address, self.0.clock.unix_secs());
+        // Looked up once it has entered: a removal from here on finds the link, an earlier one is found here.
+        let node = self.0.node(&id).await?;
         let link = Link {
             hub: self.0.clone(),
             node,
@@ -122,10 +123,9 @@ impl v1::node_link_server::NodeLink for Service {
 
 impl Hub {
     async fn node(&self, id: &NodeId) -> Result<NodeRecord, Status> {
-        let node = self.registry.node(id).await?;
-        Ok(node
-            .ok_or_else(|| Status::permission_denied("this node is not known here"))?
-            .value)
+        let node = self.registry.node(id).await?.map(|node| node.value);
+        node.filter(|node| node.removed_secs.is_none())
+            .ok_or_else(|| Status::permission_denied("this node is not known here, or was removed"))
     }
 }
 
@@ -189,10 +189,13 @@ impl Link {
                 message = tokio::time::timeout(SILENCE_MAX, self.inbound.message()) => {
                     let message = message.map_err(|_| Status::deadline_exceeded("not heard for too long"))??;
                     let Some(message) = message else { return Ok(()) };
-                    if !self.linked.heard(self.hub.clock.unix_secs()) {
-                        return Err(Status::aborted("a newer link of this node took over, or it was removed"));
+                    // One that lost its place ends below.
+                    if self.linked.heard(self.hub.clock.unix_secs()) {
+                        self.take(message).await?;
                     }
-                    self.take(message).await?;
+                }
+                () = self.linked.displaced() => {
+                    return Err(Status::aborted("a newer link of this node took over, or it was removed"));
                 }
                 changed = directions.changed() => {
                     changed.map_err(|_| Status::unavailable("the hub stops"))?;
