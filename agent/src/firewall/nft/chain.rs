@@ -36,6 +36,8 @@ const ICMPV6: [&str; 14] = [
     "mld-listener-done",
     "mld2-listener-report",
 ];
+/// By number: nft knows the name only from /etc/protocols, which a minimal Debian lacks (package netbase).
+const IGMP: u32 = 2;
 
 /// The rules of one chain in the making.
 pub(super) struct ChainRules<'a> {
@@ -90,7 +92,7 @@ impl<'a> ChainRules<'a> {
         );
         // IPv4's counterpart of MLD: without it a snooping switch stops delivering multicast.
         self.push(
-            vec![equals(field("ip", "protocol"), text("igmp"))],
+            vec![equals(field("ip", "protocol"), Expression::Number(IGMP))],
             Verdict::Allow,
             "igmp",
         );
