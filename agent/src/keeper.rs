@@ -60,6 +60,9 @@ pub struct Keeper {
     last_counted: Duration,
     last_trouble: Option<String>,
     retry: Option<Retry>,
+    /// The release that this run has pinned out and reported as undone. Offered again over the next link it is refused
+    /// without a word: another report would hide why it was undone.
+    undone: Option<Digest>,
 }
 
 impl Keeper {
@@ -86,6 +89,7 @@ impl Keeper {
             look_every,
             last_trouble: None,
             retry: None,
+            undone: None,
         }
     }
 

@@ -63,6 +63,7 @@ impl Keeper {
                     self.apply(&release, judgement, offer.hub.clone()).await,
                 )
             }
+            Err(_) if self.undone == Some(digest) => return,
             Err(refused) => (refused.generation, refused.ended),
         };
         let may_be_taken = match ended.outcome {
@@ -79,6 +80,9 @@ impl Keeper {
             if ended.detail == told {
                 return;
             }
+        }
+        if ended.outcome == "undone" && !may_be_taken {
+            self.undone = Some(digest);
         }
         let (number, detail) = (generation.map(|generation| generation.to_string()), &ended.detail);
         tracing::info!(generation = number, outcome = ended.outcome, detail, "release");

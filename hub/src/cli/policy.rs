@@ -308,14 +308,15 @@ impl Apply {
         }
         let released = self.release(&mut session, &considered).await?;
         output::remark(&format!("release {} published", released.value().generation()));
-        rollout::follow(
+        let ending = rollout::follow(
             &mut session,
             &released,
             &considered.nodes,
             self.wait,
             self.operator.output,
         )
-        .await
+        .await;
+        Ok(ending)
     }
 
     /// Makes the manifest, signs it, uploads what it names, publishes it.
