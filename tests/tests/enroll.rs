@@ -102,17 +102,11 @@ fn one_use_token_in_100_parallel_enrolments_admits_exactly_one() -> Result<()> {
     let (winner, reply) = race(&fleet, &token, 100, 1)?.pop().context("nobody won")?;
     assert_eq!(names(&fleet)?, [reply.name.as_str()]);
 
-    // The winner asks again: the same node, and no use is left or given back by it.
-    let caller = Caller::new(&fleet, None)?;
-    let ask = |who: &Applicant, name: &str| {
-        let (socket, request) = (client::socket(&fleet, HUB)?, who.request(&token, name)?);
-        Runtime::new()?
-            .block_on(async { anyhow::Ok(Applicant::ask(caller.over(socket).await?, request).await) })
-    };
-    let again = ask(&winner, &reply.name)??;
+    // The winner asks again: the same node. Nobody else does.
+    let again = ask(&fleet, &token, &winner, &reply.name)??;
     assert_eq!((&again.node_id, &again.name), (&reply.node_id, &reply.name));
-    let late = ask(&Applicant::new()?, "late")?.unwrap_err();
-    assert_eq!(late.code(), tonic::Code::ResourceExhausted);
+    let late = ask(&fleet, &token, &Applicant::new()?, "late")?.unwrap_err();
+    assert!(is_spent(&late), "refused in another way: {late:?}");
     assert_eq!(names(&fleet)?, [reply.name.as_str()]);
 
     // What the winner was given is good, and for the key that it asked with.
@@ -135,6 +129,34 @@ fn three_use_token_in_30_parallel_enrolments_admits_exactly_three() -> Result<()
     let mut winners: Vec<_> = winners.into_iter().map(|(_, reply)| reply.name).collect();
     winners.sort();
     assert_eq!(names(&fleet)?, winners);
+    Ok(())
+}
+
+#[test]
+fn asking_again_with_the_same_key_spends_no_use() -> Result<()> {
+    need!(namespaces);
+    let fleet = Fleet::new("again")?;
+    let token: JoinToken = fleet.token(&["role=db"], &["--uses", "2"])?.parse()?;
+    let (one, two, three) = (Applicant::new()?, Applicant::new()?, Applicant::new()?);
+    for _ in 0..3 {
+        // Under another name it is no other node.
+        let reply = ask(&fleet, &token, &one, "one")??;
+        let renamed = ask(&fleet, &token, &one, "renamed")??;
+        assert_eq!(
+            (reply.node_id.as_str(), reply.name.as_str()),
+            (one.node_id(), "one")
+        );
+        assert_eq!(
+            (renamed.node_id.as_str(), renamed.name.as_str()),
+            (one.node_id(), "one")
+        );
+    }
+    let taken = ask(&fleet, &token, &two, "one")?.unwrap_err();
+    assert_eq!(taken.code(), tonic::Code::AlreadyExists);
+    ask(&fleet, &token, &two, "two")??;
+    let spent = ask(&fleet, &token, &three, "three")?.unwrap_err();
+    assert!(is_spent(&spent), "refused in another way: {spent:?}");
+    assert_eq!(names(&fleet)?, ["one", "two"]);
     Ok(())
 }
 
@@ -273,6 +295,18 @@ fn a_token_is_never_in_a_process_list_or_log() -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Asks for `who` over a connection of its own.
+fn ask(
+    fleet: &Fleet,
+    token: &JoinToken,
+    who: &Applicant,
+    name: &str,
+) -> Result<Result<v1::EnrollReply, Status>> {
+    let caller = Caller::new(fleet, None)?;
+    let (socket, request) = (client::socket(fleet, HUB)?, who.request(token, name)?);
+    Runtime::new()?.block_on(async { Ok(Applicant::ask(caller.over(socket).await?, request).await) })
 }
 
 /// Has `many` machines enrol at the same moment, each over a connection of its own; `uses` of them must be admitted and
