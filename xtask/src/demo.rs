@@ -25,8 +25,9 @@ pub(crate) fn run(keep: bool) -> Result<ExitCode> {
     let build = cargo(BUILD_LIMIT)
         .args(["build", "--workspace", "--bins"])
         .status();
-    if !build.context("cannot start cargo")?.success() {
-        return Ok(ExitCode::FAILURE);
+    let build = build.context("cannot start cargo")?;
+    if !build.success() {
+        return Ok(exit_code(build));
     }
     let demo = bin_dir()?.join("holdfast-demo");
     let mut demo = World::find().command(
