@@ -81,14 +81,19 @@ pub(crate) fn succeeds(command: &mut Command) -> bool {
 
 /// Our own exit code after `status` of a command made by [`bounded`].
 pub(crate) fn exit_code(status: ExitStatus) -> ExitCode {
-    // What `timeout` itself answers where the limit was passed.
-    if status.code() == Some(124) {
+    if took_too_long(status) {
         eprintln!("xtask: it took too long and was ended");
     }
     status
         .code()
         .and_then(|code| u8::try_from(code).ok())
         .map_or(ExitCode::FAILURE, ExitCode::from)
+}
+
+/// Whether a command made by [`bounded`] passed its limit: `timeout` then answers 124, or dies itself of the signal that
+/// it sends to those who do not listen.
+pub(crate) fn took_too_long(status: ExitStatus) -> bool {
+    status.code().is_none_or(|code| code == 124)
 }
 
 fn search_path() -> String {

@@ -8,6 +8,8 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 
+use crate::shell::took_too_long;
+
 /// What the steps have shown so far.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
@@ -53,7 +55,8 @@ impl Tally {
             }
             output.push(line);
         }
-        let ok = child.wait()?.success();
+        let status = child.wait()?;
+        let ok = status.success();
         println!(
             "{:<6} {:6.1} s",
             if ok { "ok" } else { "FAILED" },
@@ -63,6 +66,9 @@ impl Tally {
             for line in output.iter().filter(|line| !line.ends_with("... ok")) {
                 println!("    {line}");
             }
+        }
+        if took_too_long(status) {
+            println!("    it took too long and was ended");
         }
         self.add(ok, seen);
         Ok(ok)
