@@ -58,26 +58,23 @@ fn wrong_pin_sends_nothing() -> Result<()> {
         node_root: plain.root(),
         ..token.clone()
     };
-    let not_pinned = "it is not below a pinned node root";
-    for (name, token, reason) in [
-        ("plain", leading_to(8443), not_pinned),
-        ("borrower", leading_to(8444), "invalid peer certificate"),
-        ("foreign", foreign, not_pinned),
-    ] {
-        let agent = agent::start(&fleet, "db", name, &token)?;
-        agent::logged(&agent, reason)?;
-    }
+    let start = |name, token| agent::start(&fleet, "db", name, &token);
+    let (to_plain, to_borrower) = (
+        start("plain", leading_to(8443))?,
+        start("borrower", leading_to(8444))?,
+    );
+    let with_foreign = start("foreign", foreign)?;
     wait::until("handshakes with both enemies", PATIENCE, || {
         match (plain.handshakes(), borrower.handshakes()) {
             (1.., 1..) => Ok(()),
             seen => Err(format!("{seen:?}")),
         }
     })?;
-    assert_eq!(
-        (plain.bytes(), borrower.bytes()),
-        (0, 0),
-        "bytes that the enemies heard"
-    );
+    let heard = (plain.bytes(), borrower.bytes());
+    assert_eq!(heard, (0, 0), "bytes that the enemies heard");
+    agent::logged(&to_plain, "it is not below a pinned node root")?;
+    agent::logged(&to_borrower, "invalid peer certificate")?;
+    agent::logged(&with_foreign, "it is not below a pinned node root")?;
     let hub = fleet.hub()?.log();
     assert!(!hub.contains("enrol"), "the hub heard of an enrolment:\n{hub}");
     assert_eq!(names(&fleet)?, [""; 0]);

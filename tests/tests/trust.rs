@@ -79,24 +79,25 @@ fn release_with_one_byte_changed_is_refused() -> Result<()> {
     let siege = Siege::begin("onebyte", GUARD_TIME)?;
     let (manifest, _) = siege.manifest(1, OPEN)?;
     let signed = siege.signed(&manifest)?;
+    let not_signed = "0 good of 1 signatures";
     for n in 0..SAMPLES {
         let (mut payload, mut signature) = (signed.clone(), signed.clone());
-        let at = changed(&mut payload.payload, n, SAMPLES);
-        siege.refuses(
-            &format!("byte {at} of the payload"),
-            &payload,
-            "0 good of 1 signatures",
-        )?;
         let at = changed(&mut signature.signatures[0].signature, n, SAMPLES);
-        siege.refuses(
-            &format!("byte {at} of the signature"),
-            &signature,
-            "0 good of 1 signatures",
-        )?;
+        siege.refuses(&format!("byte {at} of the signature"), &signature, not_signed)?;
+        let at = changed(&mut payload.payload, n, SAMPLES);
+        siege.refuses(&format!("byte {at} of the payload"), &payload, not_signed)?;
     }
+    let text = String::from_utf8(signed.payload.clone())?;
+    let renumbered = text.replace("\"number\":2", "\"number\":3");
+    assert_ne!(renumbered, text);
+    let renumbered = Envelope {
+        payload: renumbered.into_bytes(),
+        ..signed.clone()
+    };
+    siege.refuses("one digit of the number", &renumbered, not_signed)?;
     let mut longer = signed.clone();
     longer.payload.push(b' ');
-    siege.refuses("a byte more", &longer, "0 good of 1 signatures")?;
+    siege.refuses("a byte more", &longer, not_signed)?;
     siege.is_open_to_web_alone()?;
     siege.takes(&signed)
 }
@@ -176,10 +177,12 @@ policies:
     }
 
     // Something else in the place of the slice that closes.
-    let (closing, altered) = (
-        all.to_bytes(),
-        "are no slice that the manifest lists for this node",
-    );
+    let (closing, altered) = (all.to_bytes(), "are no slice that the manifest lists");
+    let another_address = String::from_utf8(closing.clone())?.replace("10.77.0.13", "10.77.0.19");
+    siege
+        .hub
+        .serve_slice(all.digest(), Some(another_address.into_bytes()));
+    siege.refuses("one digit of a slice", &signed, altered)?;
     for n in 0..5 {
         let mut bytes = closing.clone();
         let at = changed(&mut bytes, n, 5);
