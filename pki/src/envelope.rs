@@ -173,7 +173,7 @@ pub enum InvalidPayload {
         max: usize,
     },
     /// It is not the JSON we expect.
-    #[error("the {kind} cannot be read: {source}")]
+    #[error("the {kind} cannot be read")]
     Json {
         /// The kind that was wanted.
         kind: &'static str,
