@@ -7,6 +7,7 @@ use holdfast_pki::signing_key::SigningKey;
 use holdfast_policy::parse;
 use holdfast_policy::release::{Manifest, SliceRef};
 use holdfast_policy::slice::Slice;
+use holdfast_proto::ids::Digest;
 use holdfast_proto::payload::Payload as _;
 use holdfast_tests::fleet::Fleet;
 use holdfast_tests::process::Outcome;
@@ -64,7 +65,12 @@ impl Siege {
         let path = fleet.operator_dir().join("signing.key");
         let file = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let hub = TakenHub::seize(&mut fleet, "db")?;
-        let held = serde_json::from_value(ledger(&fleet)?["confirmed"]["manifest"].take())?;
+        let mut confirmed = ledger(&fleet)?["confirmed"].take();
+        let held = serde_json::from_value(confirmed["manifest"].take())?;
+        let slices: Vec<String> = serde_json::from_value(confirmed["slices"].take())?;
+        for slice in slices {
+            hub.serve_slice(Digest::of(slice.as_bytes()), Some(slice.into_bytes()));
+        }
         let siege = Self {
             hub,
             key: SigningKey::from_file(&file, None)?,
