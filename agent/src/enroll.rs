@@ -166,6 +166,11 @@ impl Enrolment<'_> {
         let grant: Verified<JoinGrant> = authority
             .verify(&token.grant, &Act::Join, now)
             .map_err(|error| wrong(&error))?;
+        if grant.value().trust_domain != token.trust_domain {
+            return Err(EnrollError::Answer(
+                "the grant is for another trust domain".to_owned(),
+            ));
+        }
         let chain: Vec<Vec<u8>> = reply
             .certificate_chain_der
             .iter()

@@ -10,6 +10,7 @@ use holdfast_pki::files::Files;
 use holdfast_pki::issue::{PkiError, to_pem};
 use holdfast_pki::tls::ClientIdentity;
 use holdfast_proto::ids::{Name, NodeId, TrustDomain};
+use holdfast_proto::payload::format_1;
 use rcgen::KeyPair;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -25,6 +26,7 @@ const CHAIN_FILE: &str = "node.crt";
 #[serde(deny_unknown_fields)]
 pub struct Identity {
     /// Always 1.
+    #[serde(deserialize_with = "format_1")]
     pub format: u32,
     /// Digest of the public key.
     pub node_id: NodeId,
@@ -50,7 +52,7 @@ pub enum IdentityError {
         source: std::io::Error,
     },
     /// The file is not ours.
-    #[error("{} cannot be understood; to enrol this node anew, move the state directory away and give a new join token", .path.display())]
+    #[error("{} cannot be understood; to enrol this node anew, stop the agent, move the state directory away and give a new join token", .path.display())]
     Content {
         /// The file.
         path: PathBuf,
@@ -58,7 +60,7 @@ pub enum IdentityError {
         source: serde_json::Error,
     },
     /// A key or certificate.
-    #[error("{} holds no key or certificate of ours; to enrol this node anew, move the state directory away and give a new join token", .path.display())]
+    #[error("{} holds no key or certificate of ours; to enrol this node anew, stop the agent, move the state directory away and give a new join token", .path.display())]
     Pki {
         /// The file.
         path: PathBuf,

@@ -109,6 +109,8 @@ impl Keeper {
         timer.reset();
         loop {
             tokio::select! {
+                // The look goes first: a hub that offers without end cannot keep it from its turn.
+                biased;
                 _ = timer.tick() => {
                     self.look("interval").await;
                     self.try_again().await;

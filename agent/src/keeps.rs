@@ -7,6 +7,9 @@ use holdfast_policy::lockout::{self, Lockout, NodeFacts};
 use holdfast_policy::render::{DesiredState, RenderedKeep};
 use holdfast_proto::v1;
 
+/// The most keeps that a hub takes at once; those beyond stay unwitnessed.
+const WITNESSED_MAX: usize = 256;
+
 /// A release's keeps as they were found before the change.
 #[derive(Debug)]
 pub struct Before {
@@ -21,7 +24,7 @@ pub struct ComputedClosed(Lockout);
 
 /// The request that has `keeps` witnessed; by the same `witnesses` as before, if there were any.
 fn request(keeps: &[RenderedKeep], witnesses: Vec<String>) -> v1::WitnessKeepsRequest {
-    let wire = keeps.iter().map(|keep| v1::Keep {
+    let wire = keeps.iter().take(WITNESSED_MAX).map(|keep| v1::Keep {
         tcp_port: keep.tcp.into(),
         from: keep.from.iter().map(ToString::to_string).collect(),
     });

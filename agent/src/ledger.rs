@@ -14,6 +14,7 @@ use holdfast_policy::release::Manifest;
 use holdfast_policy::slice::{InvalidSlice, Slice};
 use holdfast_proto::ids::{Digest, Generation, UniqueId};
 use holdfast_proto::labels::Labels;
+use holdfast_proto::payload::format_1;
 use serde::{Deserialize, Serialize};
 
 use crate::release::VerifiedRelease;
@@ -103,6 +104,7 @@ pub struct Pending {
 #[serde(deny_unknown_fields)]
 pub struct Ledger {
     /// Always 1.
+    #[serde(deserialize_with = "format_1")]
     pub format: u32,
     /// The newest authority that was reached.
     pub authority: Envelope,
@@ -126,8 +128,8 @@ pub struct Ledger {
     pub return_spent: bool,
     /// For how long this agent has run since it accepted the highest release, in seconds.
     pub running_secs: u64,
-    /// Releases that were undone while the hub was demonstrably up: they are not tried again.
-    pub pinned_out: BTreeSet<Digest>,
+    /// Releases that were undone while the hub was demonstrably up, oldest first: they are not tried again.
+    pub pinned_out: Vec<Digest>,
     /// Ids of signed documents that may work only once and have: the join grant's.
     pub spent: BTreeSet<UniqueId>,
 }
@@ -161,7 +163,7 @@ pub enum RefuseRelease {
     },
     /// It is older than what was accepted.
     #[error(
-        "release {offered} is older than {highest}, which was accepted here; if the hub was restored from a backup, raise the epoch"
+        "release {offered} is older than {highest}, which was accepted here: was the hub restored from an old backup?"
     )]
     Outdated {
         /// What was offered.
@@ -207,7 +209,7 @@ pub enum LedgerError {
         source: std::io::Error,
     },
     /// It is not what this version writes.
-    #[error("the ledger {} cannot be understood; to enrol this node anew, move the state directory away and give a new join token", .path.display())]
+    #[error("the ledger {} cannot be understood; to enrol this node anew, stop the agent, move the state directory away and give a new join token", .path.display())]
     Content {
         /// The file.
         path: PathBuf,
@@ -241,7 +243,7 @@ impl Ledger {
             return_target: None,
             return_spent: false,
             running_secs: 0,
-            pinned_out: BTreeSet::new(),
+            pinned_out: Vec::new(),
             spent: BTreeSet::from([joined.id]),
         }
     }
@@ -402,10 +404,11 @@ impl Ledger {
 
     /// Notes that a release must not be tried again.
     pub fn pin_out(&mut self, digest: Digest) {
+        self.pinned_out.retain(|held| *held != digest);
         if self.pinned_out.len() >= PINNED_OUT_MAX {
-            self.pinned_out.pop_first();
+            self.pinned_out.remove(0);
         }
-        self.pinned_out.insert(digest);
+        self.pinned_out.push(digest);
     }
 }
 

@@ -1,6 +1,6 @@
 //! `holdfast-agent`: the program on each node.
 
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use holdfast_agent::dial::TcpConnector;
+use holdfast_agent::host::Chain;
 use holdfast_agent::inventory::HostRoot;
 use holdfast_agent::{guard, run};
 use holdfast_pki::clock::SystemClock;
@@ -95,8 +96,18 @@ struct GuardArgs {
     own_session: bool,
 }
 
-fn main() -> anyhow::Result<ExitCode> {
-    let cli = Cli::parse();
+fn main() -> ExitCode {
+    match start(Cli::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            // Each cause once, and no backtrace: what failed, on what, why, what to do.
+            let _ = writeln!(std::io::stderr(), "error: {}", Chain(error.as_ref()));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(cli: Cli) -> anyhow::Result<ExitCode> {
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())

@@ -15,6 +15,8 @@ const FILE: &str = "members.json";
 /// The most groups that are kept, and the most members of one: a hub in an enemy's hand must not fill this node.
 const GROUPS_MAX: usize = 512;
 const MEMBERS_MAX: usize = 10_000;
+/// The most members of all groups together: about 2 MiB here and in a few copies.
+const ADDRESSES_MAX: usize = 20_000;
 
 /// What is on disk; nothing, if it cannot be read: the hub tells it again.
 #[must_use]
@@ -34,7 +36,8 @@ pub fn save(members: &AddressSets, state_dir: &Path, files: &dyn Files) -> io::R
 
 /// Cuts `members` to what is kept.
 pub fn bound(members: &mut AddressSets) {
-    while members.len() > GROUPS_MAX {
+    let total = |members: &AddressSets| members.values().map(BTreeSet::len).sum::<usize>();
+    while members.len() > GROUPS_MAX || total(members) > ADDRESSES_MAX {
         members.pop_last();
     }
 }

@@ -76,7 +76,7 @@ pub async fn run(settings: Settings, machine: Machine, stop: impl Future<Output 
         () = &mut stop => return Ok(()),
     };
     let ledger = Ledger::load(dir, &*machine.files)?.with_context(|| {
-        format!("{} holds an identity and no ledger; to enrol this node anew, move it away and give a new join token", dir.display())
+        format!("{} holds an identity and no ledger; to enrol this node anew, stop the agent, move it away and give a new join token", dir.display())
     })?;
     tracing::info!(node.id = %identity.node_id, name = %identity.name, trust_domain = %identity.trust_domain, "agent");
 

@@ -3,11 +3,12 @@
 //! Each handshake runs in a task of its own with a time limit, and only so many run at once: a peer that opens a
 //! connection and says nothing holds one of [`HANDSHAKES_MAX`] places for [`HANDSHAKE_TIMEOUT`]. New ones wait meanwhile.
 
+use std::collections::BTreeMap;
 use std::future::Future as _;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -24,13 +25,17 @@ use crate::store::BoxFuture;
 use crate::tasks::Tasks;
 
 /// How long a peer may take over TLS.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Handshakes at once: at 0.25 ms of CPU each and a second for a slow peer, a storm of 10,000 agents passes in seconds.
 const HANDSHAKES_MAX: usize = 512;
 
 /// Peers without a certificate at once, and how long each may stay: they come to enrol, which takes a second.
 const ANONYMOUS_MAX: usize = 1024;
 const ANONYMOUS_TIME: Duration = Duration::from_secs(60);
+
+/// Handshakes, and as many peers without a certificate, of one address at once: what comes beyond is closed, so that one
+/// machine cannot take all places. A site behind one address translator enrols in steps of this.
+const PER_ADDRESS_MAX: usize = 128;
 
 /// Who is at the other end of a connection, as TLS proved it.
 #[derive(Debug, Clone)]
@@ -73,7 +78,8 @@ pub fn accept(
         Arc::new(Semaphore::new(HANDSHAKES_MAX)),
         tokio_rustls::TlsAcceptor::from(tls),
     );
-    let anonymous = Arc::new(Semaphore::new(ANONYMOUS_MAX));
+    let anonymous = Anonymity::default();
+    let sources = Sources::default();
     let handshakes = tasks.clone();
     tasks.spawn("accept", async move {
         loop {
@@ -91,9 +97,13 @@ pub fn accept(
                     continue;
                 }
             };
+            let Some(turn) = sources.enter(address.ip()) else {
+                tracing::debug!(peer.addr = %address, "too many handshakes of one address: closed");
+                continue;
+            };
             let (acceptor, ready, anonymous) = (acceptor.clone(), ready.clone(), anonymous.clone());
             handshakes.spawn("handshake", async move {
-                let _place = place;
+                let (_place, _turn) = (place, turn);
                 match tokio::time::timeout(
                     HANDSHAKE_TIMEOUT,
                     handshake(&acceptor, stream, address, &anonymous),
@@ -114,7 +124,7 @@ async fn handshake(
     acceptor: &tokio_rustls::TlsAcceptor,
     stream: Box<dyn Stream>,
     address: SocketAddr,
-    anonymous: &Arc<Semaphore>,
+    anonymous: &Anonymity,
 ) -> io::Result<Connection> {
     let tls = acceptor.accept(stream).await.map_err(tls::in_our_words)?;
     let leaf = tls.get_ref().1.peer_certificates().and_then(<[_]>::first);
@@ -126,7 +136,7 @@ async fn handshake(
     let address = SocketAddr::new(address.ip().to_canonical(), address.port());
     let anonymous = match id {
         Some(_) => None,
-        None => Some(Anonymous::enter(anonymous)?),
+        None => Some(anonymous.enter(address.ip())?),
     };
     let caller = Caller { address, id };
     Ok(Connection {
@@ -144,22 +154,83 @@ pub struct Connection {
     anonymous: Option<Anonymous>,
 }
 
+/// How many of each address are inside.
+#[derive(Debug, Clone, Default)]
+struct Sources(Arc<Mutex<BTreeMap<IpAddr, usize>>>);
+
+/// One that is inside; leaves when dropped.
+#[derive(Debug)]
+struct Turn {
+    sources: Sources,
+    address: IpAddr,
+}
+
+impl Sources {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<IpAddr, usize>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn enter(&self, address: IpAddr) -> Option<Turn> {
+        let mut inside = self.lock();
+        let count = inside.entry(address).or_default();
+        if *count >= PER_ADDRESS_MAX {
+            return None;
+        }
+        *count += 1;
+        let sources = self.clone();
+        Some(Turn { sources, address })
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let mut inside = self.sources.lock();
+        if let Some(count) = inside.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                inside.remove(&self.address);
+            }
+        }
+    }
+}
+
+/// The places of peers without a certificate.
+#[derive(Debug, Clone)]
+struct Anonymity {
+    places: Arc<Semaphore>,
+    sources: Sources,
+}
+
+impl Default for Anonymity {
+    fn default() -> Self {
+        let places = Arc::new(Semaphore::new(ANONYMOUS_MAX));
+        Self {
+            places,
+            sources: Sources::default(),
+        }
+    }
+}
+
+impl Anonymity {
+    fn enter(&self, address: IpAddr) -> io::Result<Anonymous> {
+        let full = || io::Error::other("too many peers without a certificate");
+        Ok(Anonymous {
+            _turn: self.sources.enter(address).ok_or_else(full)?,
+            _place: self.places.clone().try_acquire_owned().map_err(|_| full())?,
+            end: Box::pin(tokio::time::sleep(ANONYMOUS_TIME)),
+        })
+    }
+}
+
 /// What bounds a peer without a certificate.
 #[derive(Debug)]
 struct Anonymous {
+    _turn: Turn,
     _place: OwnedSemaphorePermit,
     end: Pin<Box<Sleep>>,
 }
 
 impl Anonymous {
-    fn enter(places: &Arc<Semaphore>) -> io::Result<Self> {
-        let place = places.clone().try_acquire_owned();
-        Ok(Self {
-            _place: place.map_err(|_| io::Error::other("too many peers without a certificate"))?,
-            end: Box::pin(tokio::time::sleep(ANONYMOUS_TIME)),
-        })
-    }
-
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.end.as_mut().poll(cx)
     }
@@ -197,5 +268,24 @@ impl AsyncWrite for Connection {
     }
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.tls).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_address_cannot_take_every_place() {
+        let sources = Sources::default();
+        let (one, other) = ("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap());
+        let mut inside: Vec<_> = (0..PER_ADDRESS_MAX)
+            .map(|_| sources.enter(one).unwrap())
+            .collect();
+        assert!(sources.enter(one).is_none() && sources.enter(other).is_some());
+        inside.pop();
+        assert!(sources.enter(one).is_some());
+        drop(inside);
+        assert!(sources.lock().is_empty());
     }
 }

@@ -10,6 +10,7 @@ use holdfast_pki::authority::AuthorityPin;
 use holdfast_pki::files::Files;
 use holdfast_pki::tls::ClientIdentity;
 use holdfast_proto::ids::{Digest, Generation, Name, TrustDomain};
+use holdfast_proto::payload::format_1;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde::{Deserialize, Serialize};
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields)]
 pub struct Context {
     /// Always 1.
+    #[serde(deserialize_with = "format_1")]
     pub format: u32,
     /// The operator.
     pub operator: Name,

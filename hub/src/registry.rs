@@ -2,7 +2,8 @@
 //!
 //! Keys: `authority/<version>` and `grant/<id>` hold envelopes; `use/<grant>/<slot>` holds the node that spent one of the
 //! grant's uses (a slot each, so that enrolments do not queue on one counter); `node/<id>` and `name/<name>` the node;
-//! `status/<id>` what it last said. Records are JSON with their format first.
+//! `status/<id>` what it last said. Records are JSON with their format first; `report/<id>` holds a node's last report as
+//! it came (protobuf), apart from the status, so that neither is written again with the other.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use holdfast_pki::authority::{AuthorityPin, RefuseAuthority, TrustedAuthority};
 use holdfast_pki::envelope::Envelope;
 use holdfast_proto::ids::{Generation, InvalidId, Name, NodeId, UniqueId};
 use holdfast_proto::labels::Labels;
+use holdfast_proto::payload::format_1;
 use holdfast_proto::v1;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -24,6 +26,7 @@ use crate::store::{Store, Unavailable};
 #[serde(deny_unknown_fields)]
 pub struct NodeRecord {
     /// Always 1.
+    #[serde(deserialize_with = "format_1")]
     pub format: u32,
     /// Digest of its enrolment key.
     pub id: NodeId,
@@ -48,6 +51,7 @@ pub struct NodeRecord {
 #[serde(deny_unknown_fields)]
 pub struct NodeStatus {
     /// Always 1.
+    #[serde(deserialize_with = "format_1")]
     pub format: u32,
     /// The address it was last seen at.
     pub address: String,
@@ -67,8 +71,6 @@ pub struct NodeStatus {
     pub labels_version: u64,
     /// The authority version it reached.
     pub authority_version: u64,
-    /// Its last report, as it came (protobuf).
-    pub report: Vec<u8>,
 }
 
 /// A machine, as its agent describes it.
@@ -236,6 +238,12 @@ impl Registry {
     #[must_use]
     pub fn name_key(name: &Name) -> Key {
         format!("name/{name}").into()
+    }
+
+    /// The key of a node's last report.
+    #[must_use]
+    pub fn report_key(id: &NodeId) -> Key {
+        format!("report/{id}").into()
     }
 
     /// The key of what a node last said.

@@ -11,6 +11,7 @@ use holdfast_pki::envelope::{Envelope, InvalidPayload, Verified};
 use holdfast_policy::release::Manifest;
 use holdfast_policy::slice::{InvalidSlice, Slice};
 use holdfast_proto::ids::{Digest, Generation};
+use holdfast_proto::payload::format_1;
 use holdfast_proto::{SLICE_BYTES_MAX, SLICE_CHUNK_BYTES_MAX};
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +26,7 @@ const CURRENT: &str = "current";
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Current {
+    #[serde(deserialize_with = "format_1")]
     format: u32,
     generation: Generation,
     manifest: Digest,

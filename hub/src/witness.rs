@@ -18,8 +18,8 @@ use crate::links::Links;
 const HUB: &str = "hub";
 /// How long one connect may take: over a second so that one lost SYN is repeated.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// The most keeps of one request.
-pub const KEEPS_MAX: usize = 32;
+/// The most keeps of one request: all that eight slices can hold. An agent asks for no more.
+pub const KEEPS_MAX: usize = 256;
 
 /// Has every keep of `request` checked against `node` at `address`, side by side. One result for each keep, in order.
 pub async fn check(

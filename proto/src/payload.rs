@@ -1,6 +1,7 @@
 //! What every signed document begins with.
 
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize as _, Deserializer};
 
 /// A document that an operator signs: JSON with unknown fields refused, `kind` and `format` first.
 ///
@@ -17,4 +18,17 @@ pub trait Payload: DeserializeOwned {
     fn kind(&self) -> &str;
     /// The format number that was written in the document.
     fn format(&self) -> u32;
+}
+
+/// Reads the format number of a stored record: 1, and nothing else is understood.
+///
+/// # Errors
+/// For any other number: a newer Holdfast wrote it.
+pub fn format_1<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    match u32::deserialize(deserializer)? {
+        1 => Ok(1),
+        other => Err(D::Error::custom(format!(
+            "format {other} is not known here; a newer Holdfast wrote it"
+        ))),
+    }
 }

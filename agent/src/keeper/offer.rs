@@ -17,8 +17,8 @@ use crate::release::{VerifiedManifest, VerifiedRelease};
 
 /// How soon a release that may still be taken is tried again, at the look that follows.
 const RETRY_AFTER: Duration = Duration::from_secs(20);
-/// How long fetching one slice may take.
-const FETCH_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a hub may take over all that an offer needs of it: while the keeper waits, nobody looks for drift.
+const VERIFY_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// An offer that failed on this host, such as on a full disk, or that was undone while the hub was not seen up: tried
 /// again while no newer one has come.
@@ -34,6 +34,16 @@ pub(super) struct Retry {
 struct Refused {
     generation: Option<Generation>,
     ended: Ended,
+}
+
+impl Refused {
+    fn unanswered() -> Self {
+        let detail = "the hub offered a release and did not send what belongs to it in time";
+        Self {
+            generation: None,
+            ended: Ended::new("failed", detail),
+        }
+    }
 }
 
 impl Keeper {
@@ -53,7 +63,8 @@ impl Keeper {
 
     async fn take_unless_told(&mut self, offer: Offer, told: &str) {
         let digest = offer.manifest.digest();
-        let (generation, ended) = match self.verify(&offer).await {
+        let verified = tokio::time::timeout(VERIFY_TIMEOUT, self.verify(&offer)).await;
+        let (generation, ended) = match verified.unwrap_or_else(|_| Err(Refused::unanswered())) {
             // The hub knows from the hello what is in force here.
             Ok(None) => return,
             Ok(Some((release, judgement))) => {
@@ -181,21 +192,18 @@ async fn fetch(hub: &Offering, digest: Digest) -> Result<Option<Vec<u8>>, Status
     let request = v1::GetSliceRequest {
         digest: digest.to_string(),
     };
-    let fetching = async {
-        let mut client = hub.client.clone().max_decoding_message_size(DOWNLINK_BYTES_MAX);
-        let mut chunks = client.get_slice(request).await?.into_inner();
-        let mut bytes = Vec::new();
-        while let Some(chunk) = chunks.message().await? {
-            bytes.extend_from_slice(&chunk.bytes);
-            if bytes.len() > SLICE_BYTES_MAX {
-                return Err(Status::out_of_range("the hub sends more than a slice holds"));
-            }
-        }
-        Ok(Some(bytes))
+    let mut client = hub.client.clone().max_decoding_message_size(DOWNLINK_BYTES_MAX);
+    let mut chunks = match client.get_slice(request).await {
+        Ok(reply) => reply.into_inner(),
+        Err(status) if status.code() == Code::NotFound => return Ok(None),
+        Err(status) => return Err(status),
     };
-    match tokio::time::timeout(FETCH_TIMEOUT, fetching).await {
-        Ok(Err(status)) if status.code() == Code::NotFound => Ok(None),
-        Ok(fetched) => fetched,
-        Err(_) => Err(Status::deadline_exceeded("the hub did not send a slice in time")),
+    let mut bytes = Vec::new();
+    while let Some(chunk) = chunks.message().await? {
+        bytes.extend_from_slice(&chunk.bytes);
+        if bytes.len() > SLICE_BYTES_MAX {
+            return Err(Status::out_of_range("the hub sends more than a slice holds"));
+        }
     }
+    Ok(Some(bytes))
 }

@@ -213,7 +213,6 @@ impl Hub {
             confirmed: None,
             labels_version: 0,
             authority_version: 0,
-            report: Vec::new(),
         };
         let (use_key, node_key, name_key) = (
             Registry::use_key(&grant.id, slot),

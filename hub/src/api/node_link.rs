@@ -4,9 +4,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use holdfast_proto::ids::{Digest, NodeId};
+use holdfast_pki::clock::Clock;
+use holdfast_proto::PROTOCOL_VERSION;
+use holdfast_proto::ids::{Digest, Generation, NodeId};
 use holdfast_proto::v1::{self, hub_message, node_message};
-use holdfast_proto::{PROTOCOL_VERSION, UPLINK_BYTES_MAX};
 use prost::Message as _;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::Stream;
@@ -17,8 +18,9 @@ use super::{Hub, caller, calling_node, chunks, invalid};
 use crate::acceptor::Caller;
 use crate::director::{Directions, sets_for};
 use crate::links::{Down, Linked};
-use crate::registry::{InventoryRecord, NodeRecord, NodeStatus, Registry, to_record};
+use crate::registry::{InventoryRecord, NodeRecord, NodeStatus, Registry, RegistryError, to_record};
 use crate::releases;
+use crate::store::key::Key;
 use crate::store::txn::Txn;
 use crate::witness;
 
@@ -46,8 +48,14 @@ impl v1::node_link_server::NodeLink for Service {
         let (linked, down, queue) = self.0.links.enter(id, caller.address, self.0.clock.unix_secs());
         // Looked up once it has entered: a removal from here on finds the link, an earlier one is found here.
         let node = self.0.node(&id).await?;
+        let pace = Pace {
+            left: CHANGES_BURST,
+            since: self.0.clock.since_boot(),
+        };
         let link = Link {
             hub: self.0.clone(),
+            pace,
+            accepted: None,
             node,
             caller,
             linked,
@@ -140,9 +148,42 @@ struct Told {
     sets: Option<v1::AddressSets>,
 }
 
+/// How many changes a node may make at once, and how soon one more: an honest node makes a few at a release, a hostile one
+/// must not fill the hub's disk by the minute.
+const CHANGES_BURST: u32 = 30;
+const CHANGE_EVERY: Duration = Duration::from_secs(2);
+
+/// Bounds how often a node's records are written (a token bucket).
+#[derive(Debug)]
+struct Pace {
+    left: u32,
+    since: Duration,
+}
+
+impl Pace {
+    /// Waits until one more change is due. Meanwhile nothing is read from the node, which so learns to wait as well.
+    async fn wait(&mut self, clock: &dyn Clock) {
+        let regained = clock.since_boot().saturating_sub(self.since).as_secs() / CHANGE_EVERY.as_secs();
+        if regained > 0 {
+            self.left = CHANGES_BURST.min(
+                self.left
+                    .saturating_add(u32::try_from(regained).unwrap_or(u32::MAX)),
+            );
+            self.since = clock.since_boot();
+        }
+        match self.left.checked_sub(1) {
+            Some(left) => self.left = left,
+            None => tokio::time::sleep(CHANGE_EVERY).await,
+        }
+    }
+}
+
 /// One node's link, from its hello to its end.
 struct Link {
     hub: Arc<Hub>,
+    pace: Pace,
+    /// The highest release that the node said it accepted.
+    accepted: Option<Generation>,
     node: NodeRecord,
     caller: Caller,
     linked: Linked,
@@ -218,7 +259,20 @@ impl Link {
             self.say(0, hub_message::Kind::AddressSets(sets.clone())).await?;
             told.sets = Some(sets);
         }
-        if told.release != Some(release.digest) {
+        if self
+            .accepted
+            .is_some_and(|accepted| accepted > release.manifest.generation())
+        {
+            // A release may be returned from, but a hub that merely forgot the newer one must not bring it about.
+            if told.release.replace(release.digest).is_none() {
+                tracing::error!(
+                    node.id = %self.node.id,
+                    accepted = self.accepted.map(|accepted| accepted.to_string()),
+                    current = %release.manifest.generation(),
+                    "the node has accepted a newer release than this hub knows: was an old backup restored? nothing is offered"
+                );
+            }
+        } else if told.release != Some(release.digest) {
             let offer = v1::ReleaseOffer {
                 manifest: Some((&release.envelope).into()),
             };
@@ -258,7 +312,7 @@ impl Link {
         Err(status)
     }
 
-    async fn take(&self, message: v1::NodeMessage) -> Result<(), Status> {
+    async fn take(&mut self, message: v1::NodeMessage) -> Result<(), Status> {
         match message.kind {
             Some(node_message::Kind::Heartbeat(heartbeat)) => {
                 let mut changed = false;
@@ -281,10 +335,7 @@ impl Link {
             Some(node_message::Kind::Report(report)) => {
                 let outcome = report.outcome.chars().take(20).collect::<String>();
                 tracing::info!(node.id = %self.node.id, name = %self.node.name, outcome, "report");
-                self.update_status("node report", |status| {
-                    status.report = report.encode_to_vec();
-                })
-                .await?;
+                self.store_report(&report).await?;
                 self.say(
                     message.request_id,
                     hub_message::Kind::Acknowledged(v1::Acknowledged {}),
@@ -311,9 +362,11 @@ impl Link {
         }
     }
 
-    async fn note_hello(&self, hello: v1::NodeHello) -> Result<(), Status> {
+    async fn note_hello(&mut self, hello: v1::NodeHello) -> Result<(), Status> {
+        self.accepted = hello.accepted.map(Into::into);
+        let address = self.caller.address.ip().to_string();
         self.update_status("node hello", |status| {
-            status.address = self.caller.address.ip().to_string();
+            status.address = address;
             status.agent_version = hello.agent_version.chars().take(64).collect();
             status.boot_id = hello.boot_id.chars().take(64).collect();
             status.inventory = hello.inventory.unwrap_or_default().into();
@@ -328,7 +381,11 @@ impl Link {
     }
 
     /// Stores what the node said of itself, if it differs from what is stored: a heartbeat alone writes nothing.
-    async fn update_status(&self, what: &str, change: impl FnOnce(&mut NodeStatus)) -> Result<(), Status> {
+    async fn update_status(
+        &mut self,
+        what: &str,
+        change: impl FnOnce(&mut NodeStatus),
+    ) -> Result<(), Status> {
         let held = self
             .hub
             .registry
@@ -346,28 +403,44 @@ impl Link {
             confirmed: None,
             labels_version: 0,
             authority_version: 0,
-            report: Vec::new(),
         });
         change(&mut status);
         if held.as_ref() == Some(&status) {
             return Ok(());
         }
         status.at_secs = self.hub.clock.unix_secs();
-        debug_assert!(
-            status.report.len() <= UPLINK_BYTES_MAX,
-            "a message from a node is bounded"
-        );
-        let (id, entry) = self
+        let key = Registry::status_key(&self.node.id);
+        self.write(what, key, to_record(&status)).await
+    }
+
+    async fn store_report(&mut self, report: &v1::Report) -> Result<(), Status> {
+        let key = Registry::report_key(&self.node.id);
+        let held = self
             .hub
-            .audit(&self.caller, what, format!("status/{}", self.node.id), None);
-        let txn = Txn::new(&id, &entry).put(Registry::status_key(&self.node.id), to_record(&status));
-        // Only this link writes this node's status, so that nothing is required of what is there.
+            .registry
+            .store()
+            .get(&key)
+            .await
+            .map_err(RegistryError::from)?;
+        let bytes = report.encode_to_vec();
+        if held.is_some_and(|held| *held.value == *bytes) {
+            return Ok(());
+        }
+        self.write("node report", key, bytes).await
+    }
+
+    /// Writes what the node said, at the pace that a node may have.
+    async fn write(&mut self, what: &str, key: Key, value: Vec<u8>) -> Result<(), Status> {
+        self.pace.wait(&*self.hub.clock).await;
+        let (id, entry) = self.hub.audit(&self.caller, what, key.to_string(), None);
+        // Only this link writes this node's records, so that nothing is required of what is there.
+        let txn = Txn::new(&id, &entry).put(key, value);
         self.hub
             .registry
             .store()
             .commit(txn)
             .await
-            .map_err(crate::registry::RegistryError::from)?;
+            .map_err(RegistryError::from)?;
         Ok(())
     }
 }

@@ -292,6 +292,8 @@ impl Hub {
             return Ok(None);
         };
         let status = self.registry.status(id).await?.map(|status| status.value);
+        let report = self.registry.store().get(&Registry::report_key(id)).await;
+        let report = report.map_err(RegistryError::from)?;
         let seen = self.links.seen(id);
         let mut described = v1::Node {
             id: node.id.to_string(),
@@ -302,6 +304,8 @@ impl Hub {
                 .map(|(key, value)| (key.to_owned(), value.to_owned()))
                 .collect(),
             connected: seen.is_some(),
+            // The bytes are a node's own: what cannot be read is not shown.
+            last_report: report.and_then(|found| v1::Report::decode(&*found.value).ok()),
             enrolled_secs: node.enrolled_secs,
             grant_id: node.grant.to_string(),
             ..v1::Node::default()
@@ -316,10 +320,6 @@ impl Hub {
             described.labels_version = status.labels_version;
             described.agent_version = status.agent_version;
             described.boot_id = status.boot_id;
-            // The bytes are a node's own: what cannot be read is not shown.
-            described.last_report = (!status.report.is_empty())
-                .then(|| v1::Report::decode(&*status.report).ok())
-                .flatten();
         }
         if let Some((address, last_seen_secs)) = seen {
             described.address = address.ip().to_string();

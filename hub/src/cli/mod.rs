@@ -165,14 +165,35 @@ async fn run(command: Command) -> anyhow::Result<Ending> {
     }
 }
 
+/// A change that was sent and whose answer never came: it happened or it did not.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "no answer came: it was done or it was not; look before you try again (`holdfast status`, `holdfast audit list`)"
+)]
+struct UnknownOutcome(#[source] tonic::Status);
+
+/// The hub's answer to a change; one that may have been lost on its way is told apart from a refusal.
+fn answered<T>(reply: Result<tonic::Response<T>, tonic::Status>) -> anyhow::Result<T> {
+    reply
+        .map(tonic::Response::into_inner)
+        .map_err(|status| match status.code() {
+            Code::Unavailable | Code::Unknown | Code::DeadlineExceeded | Code::Cancelled => {
+                UnknownOutcome(status).into()
+            }
+            _ => status.into(),
+        })
+}
+
 /// The ending that an error's cause calls for.
 fn ending_of(error: &anyhow::Error) -> Ending {
+    if error.chain().any(|cause| cause.is::<UnknownOutcome>()) {
+        return Ending::Unknown;
+    }
     let status = error
         .chain()
         .find_map(|cause| cause.downcast_ref::<tonic::Status>());
     match status.map(tonic::Status::code) {
         Some(Code::PermissionDenied | Code::Unauthenticated) => Ending::Denied,
-        Some(Code::Unknown | Code::DeadlineExceeded) => Ending::Unknown,
         _ => Ending::Failed,
     }
 }

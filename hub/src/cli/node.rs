@@ -6,7 +6,7 @@ use holdfast_proto::ids::Generation;
 use holdfast_proto::v1;
 use serde_json::{Value, json};
 
-use super::{Ending, Format, Operator, output};
+use super::{Ending, Format, Operator, answered, output};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Node {
@@ -171,11 +171,8 @@ async fn show(name: &str, operator: &Operator) -> anyhow::Result<Ending> {
 
 async fn remove(name: String, operator: &Operator) -> anyhow::Result<Ending> {
     let mut session = operator.session().await?;
-    let reply = session
-        .client
-        .remove_node(v1::RemoveNodeRequest { name: name.clone() })
-        .await?
-        .into_inner();
+    let request = v1::RemoveNodeRequest { name: name.clone() };
+    let reply = answered(session.client.remove_node(request).await)?;
     match operator.output {
         Format::Json => output::json(json!({ "removed": { "name": name, "id": reply.node_id } })),
         Format::Table => {

@@ -16,6 +16,15 @@ pub enum Format {
 
 /// The widest line of a table.
 const COLUMNS: usize = 100;
+/// The widest cell but the last: a name may have 63 characters, few have 30.
+const CELL: usize = 30;
+
+fn shorten(text: &str, max: usize) -> String {
+    if text.chars().count() <= max {
+        return text.to_owned();
+    }
+    text.chars().take(max - 1).chain(['…']).collect()
+}
 
 /// Prints `value` with `"format": 1` before its fields.
 pub(super) fn json(value: Value) {
@@ -23,7 +32,9 @@ pub(super) fn json(value: Value) {
     if let Value::Object(fields) = value {
         shape.extend(fields);
     }
-    say(&serde_json::to_string_pretty(&Value::Object(shape)).expect("JSON values are JSON"));
+    let text = serde_json::to_string_pretty(&Value::Object(shape)).expect("JSON values are JSON");
+    // JSON escapes only the first 32 control characters; a terminal obeys more.
+    say(&clean_lines(&text));
 }
 
 /// Prints a line of data. A reader that went away ends nothing: whoever closed the pipe has seen enough.
@@ -53,7 +64,7 @@ pub(super) fn complain(error: &anyhow::Error) {
             };
         }
     }
-    remark(&format!("{} {told}", paint("error:", "31;1")));
+    remark(&format!("{} {}", paint("error:", "31;1"), clean_lines(&told)));
 }
 
 /// Colours `text` where a person reads it and did not ask otherwise (no-color.org).
@@ -65,8 +76,17 @@ pub(super) fn paint(text: &str, code: &str) -> String {
     format!("\x1b[{code}m{text}\x1b[0m")
 }
 
-/// `rows` under `head` as aligned lines; the last column is cut where a line would grow over [`COLUMNS`].
+/// `rows` under `head` as aligned lines: each cell but the last is cut to [`CELL`], and the last where a line would grow
+/// over [`COLUMNS`], so that no node can push the others' columns out of sight.
 pub(super) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
+    let cut = |(column, cell): (usize, &String)| match column + 1 == head.len() {
+        true => cell.clone(),
+        false => shorten(cell, CELL),
+    };
+    let rows: Vec<Vec<String>> = rows
+        .iter()
+        .map(|row| row.iter().enumerate().map(cut).collect())
+        .collect();
     let width = |column: usize| {
         let cells = rows
             .iter()
@@ -80,22 +100,29 @@ pub(super) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
         for (cell, width) in cells.zip(&widths) {
             line.push_str(&format!("{cell:width$}  "));
         }
-        let line = line.trim_end();
-        if line.chars().count() <= COLUMNS {
-            return line.to_owned();
-        }
-        line.chars().take(COLUMNS - 1).chain(['…']).collect()
+        shorten(line.trim_end(), COLUMNS)
     };
     let mut lines = vec![line(&mut head.iter().copied())];
     lines.extend(rows.iter().map(|row| line(&mut row.iter().map(String::as_str))));
     lines.join("\n")
 }
 
-/// Text from a node or a hub, made safe for a terminal: control characters are shown, not sent.
+/// Text from a node, a hub or a file, made safe for a terminal: what would steer it is shown, not sent.
 pub(super) fn clean(text: &str) -> String {
     text.chars()
-        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .map(|c| if steers(c) { '\u{fffd}' } else { c })
         .collect()
+}
+
+/// The same for text of several lines.
+pub(super) fn clean_lines(text: &str) -> String {
+    text.lines().map(clean).collect::<Vec<_>>().join("\n")
+}
+
+/// Control characters, and those that hide or turn around what stands beside them (Unicode TR 36, section 3.6).
+fn steers(c: char) -> bool {
+    let hides = matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
+    c.is_control() || hides
 }
 
 #[cfg(test)]

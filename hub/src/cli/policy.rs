@@ -25,7 +25,7 @@ use serde_json::json;
 
 use self::fleet::NodePlan;
 use super::session::{Release, Session};
-use super::{Ending, Format, Operator, Signing, output};
+use super::{Ending, Format, Operator, Signing, answered, output};
 
 /// A release may be left for the one before it within a day.
 const RETURN_WITHIN: Duration = Duration::from_secs(86_400);
@@ -104,8 +104,15 @@ fn load(dir: &Path) -> anyhow::Result<Policy> {
         let is_policy = path
             .extension()
             .is_some_and(|ending| ending == "yaml" || ending == "yml");
-        if !is_policy || !path.is_file() {
+        if !is_policy {
             continue;
+        }
+        // Passing over what was meant as policy would lift its rules without a word.
+        if !path.is_file() {
+            bail!(
+                "{} is no regular file: make it one, or give it another ending",
+                path.display()
+            );
         }
         let name = path
             .file_name()
@@ -117,7 +124,9 @@ fn load(dir: &Path) -> anyhow::Result<Policy> {
         files.push((name, text));
     }
     parse::load(&files).map_err(|diagnostics| {
-        let told: Vec<_> = diagnostics.iter().map(ToString::to_string).collect();
+        // They quote the files, which somebody else may have written.
+        let told = diagnostics.iter().map(ToString::to_string);
+        let told: Vec<_> = told.map(|text| output::clean_lines(&text)).collect();
         anyhow::anyhow!(
             "the policy in {} is not right\n{}",
             dir.display(),
@@ -171,6 +180,16 @@ async fn in_force(
 }
 
 impl Considered {
+    /// Warns of slices that are for no node there is: most often a typing error in a label.
+    fn warn_of_nobody(&self) {
+        for slice in self.policy.slices() {
+            let selector = slice.selector();
+            if !self.nodes.is_empty() && !self.nodes.iter().any(|node| selector.matches(&node.labels)) {
+                output::remark(&format!("warning: `select: {selector}` selects no node there is"));
+            }
+        }
+    }
+
     /// Prints what the policy would cut; whether there is anything.
     fn complain_of_lockouts(&self) -> bool {
         let mut any = false;
@@ -250,6 +269,7 @@ impl Check {
         }
         let mut session = self.operator.session().await?;
         let considered = consider(policy, &mut session).await?;
+        considered.warn_of_nobody();
         if self.operator.output == Format::Json {
             output::json(considered.to_json());
         }
@@ -273,6 +293,7 @@ impl Plan {
         let policy = load(&self.dir)?;
         let mut session = self.operator.session().await?;
         let considered = consider(policy, &mut session).await?;
+        considered.warn_of_nobody();
         match self.operator.output {
             Format::Json => output::json(considered.to_json()),
             Format::Table => considered.print(),
@@ -291,6 +312,7 @@ impl Apply {
         let policy = load(&self.dir)?;
         let mut session = self.operator.session().await?;
         let considered = consider(policy, &mut session).await?;
+        considered.warn_of_nobody();
         if considered.complain_of_lockouts() && !self.force {
             bail!(
                 "nothing was changed: the policy would lock somebody out. Change it, or give --force and let the guard decide"
@@ -359,11 +381,7 @@ impl Apply {
         let request = v1::PublishReleaseRequest {
             manifest: Some((&envelope).into()),
         };
-        session
-            .client
-            .publish_release(request)
-            .await
-            .context("the hub did not take the release")?;
+        answered(session.client.publish_release(request).await).context("publishing the release failed")?;
         session.remember(&verified)?;
         Ok(verified)
     }

@@ -16,7 +16,7 @@ use holdfast_proto::v1;
 use ipnet::IpNet;
 use serde_json::json;
 
-use super::{Ending, Format, Operator, Signing, output};
+use super::{Ending, Format, Operator, Signing, answered, output};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Token {
@@ -103,10 +103,7 @@ impl Create {
         let request = v1::CreateTokenRequest {
             grant: Some((&envelope).into()),
         };
-        session
-            .client
-            .create_token(request)
-            .await
+        answered(session.client.create_token(request).await)
             .context("the hub did not take the join grant")?;
         let token = JoinToken {
             trust_domain: session.context.trust_domain.clone(),

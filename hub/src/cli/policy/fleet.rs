@@ -19,6 +19,7 @@ use crate::members::{self, Member};
 pub(super) struct NodePlan {
     pub(super) id: String,
     pub(super) name: String,
+    pub(super) labels: Labels,
     pub(super) connected: bool,
     /// Whether any slice is for it.
     pub(super) selected: bool,
@@ -98,6 +99,7 @@ fn plan_one(
     Ok(NodePlan {
         id: known.node.id.clone(),
         name: known.node.name.clone(),
+        labels: known.labels.clone(),
         connected: known.node.connected,
         selected: new != DesiredState::default(),
         changes: plan::diff(&old, &new),
@@ -130,8 +132,13 @@ fn describe_keep(
 }
 
 fn facts(node: &v1::Node, hubs: &[(IpAddr, u16)]) -> NodeFacts {
-    let inventory = node.inventory.clone().unwrap_or_default();
-    let port = |port: u32| u16::try_from(port).ok();
+    // What a node said before it went down is old: an ssh session of then must not hold a policy up for ever.
+    let inventory = node
+        .inventory
+        .clone()
+        .filter(|_| node.connected)
+        .unwrap_or_default();
+    let port = |port: u32| u16::try_from(port).ok().filter(|port| *port > 0);
     NodeFacts {
         ssh_ports: inventory
             .listening_ssh_ports
