@@ -39,6 +39,7 @@ impl Caller {
     /// TLS and gRPC over a TCP connection, which [`socket`] opens.
     pub(crate) async fn over(&self, socket: TcpStream) -> Result<Channel> {
         socket.set_nonblocking(true)?;
+        socket.set_nodelay(true)?;
         let socket = tokio::net::TcpStream::from_std(socket)?;
         let name = ServerName::try_from("hub").context("no name")?;
         let stream = self
