@@ -380,3 +380,21 @@ fn confirmation_of_another_change_confirms_nothing() -> Result<()> {
     siege.hub.confirm_by(None);
     siege.opens_once_operators_sign(2)
 }
+
+#[test]
+fn hub_that_falls_silent_does_not_stop_the_repair() -> Result<()> {
+    need!(namespaces);
+    let siege = Siege::begin("silent", GUARD_TIME)?;
+    let (manifest, _) = siege.manifest(1, OPEN)?;
+    siege.hub.offer_and_fall_silent(&siege.signed(&manifest)?)?;
+    let table = ["nft", "delete", "table", "inet", "holdfast"];
+    siege.fleet.world.run("db", &table)?.ok()?;
+    // The agent gives an offer 20 s, and looks at the host every 3 s.
+    wait::until("the torn out table to come back", PATIENCE * 2, || {
+        let reached = siege.reach("gateway").map_err(|error| format!("{error:#}"))?;
+        (reached == Reach::Silent)
+            .then_some(())
+            .ok_or_else(|| format!("{reached:?}"))
+    })?;
+    siege.is_open_to_web_alone()
+}

@@ -173,7 +173,11 @@ impl Pace {
         }
         match self.left.checked_sub(1) {
             Some(left) => self.left = left,
-            None => tokio::time::sleep(CHANGE_EVERY).await,
+            None => {
+                tokio::time::sleep(CHANGE_EVERY).await;
+                // What was waited for is spent.
+                self.since = clock.since_boot();
+            }
         }
     }
 }
@@ -442,5 +446,32 @@ impl Link {
             .await
             .map_err(RegistryError::from)?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use holdfast_pki::clock::TestClock;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_nodes_changes_have_a_pace() {
+        let clock = TestClock::at(1_800_000_000);
+        let mut pace = Pace {
+            left: CHANGES_BURST,
+            since: clock.since_boot(),
+        };
+        let began = tokio::time::Instant::now();
+        for _ in 0..CHANGES_BURST {
+            pace.wait(&clock).await;
+        }
+        assert_eq!(began.elapsed(), Duration::ZERO, "a burst passes at once");
+        pace.wait(&clock).await;
+        assert_eq!(began.elapsed(), CHANGE_EVERY, "then each waits");
+        clock.advance(CHANGE_EVERY * 3);
+        for _ in 0..3 {
+            pace.wait(&clock).await;
+        }
+        assert_eq!(began.elapsed(), CHANGE_EVERY, "what was not used comes back");
     }
 }

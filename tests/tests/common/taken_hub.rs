@@ -52,6 +52,8 @@ struct Plot {
     authority: Vec<v1::Envelope>,
     slices: BTreeMap<String, Vec<u8>>,
     lie: Option<Lie>,
+    /// Asked for the authority, it never answers.
+    silent: bool,
     listening: JoinSet<()>,
 }
 
@@ -90,6 +92,13 @@ impl TakenHub {
             let found = since.iter().find(|report| report.manifest_digest == digest);
             found.cloned().ok_or_else(|| format!("{since:?}"))
         })
+    }
+
+    /// Offers a release, and from then on never answers when it is asked for what belongs to it.
+    pub(crate) fn offer_and_fall_silent(&self, envelope: &Envelope) -> Result<()> {
+        self.mind.lock().silent = true;
+        let manifest = Some(envelope.into());
+        self.say(hub_message::Kind::ReleaseOffer(v1::ReleaseOffer { manifest }))
     }
 
     /// Says who is in a group.
@@ -214,6 +223,9 @@ impl Enrollment for Mind {
         &self,
         _: Request<v1::GetAuthorityRequest>,
     ) -> Result<Response<v1::GetAuthorityReply>, Status> {
+        if self.lock().silent {
+            std::future::pending::<()>().await;
+        }
         let versions = self.lock().authority.clone();
         Ok(Response::new(v1::GetAuthorityReply { versions }))
     }
