@@ -259,4 +259,14 @@ fn a_ledger_reads_back_as_written_and_unknown_fields_are_refused() {
         .write_atomic(&dir.path().join(FILE), odd.to_string().as_bytes(), 0o600)
         .unwrap();
     assert!(Ledger::load(dir.path(), &SystemFiles).is_err());
+
+    let mut newer = serde_json::to_value(&ledger).unwrap();
+    newer["format"] = 2.into();
+    SystemFiles
+        .write_atomic(&dir.path().join(FILE), newer.to_string().as_bytes(), 0o600)
+        .unwrap();
+    assert!(
+        Ledger::load(dir.path(), &SystemFiles).is_err(),
+        "a newer agent wrote it"
+    );
 }
