@@ -63,3 +63,43 @@ impl Inbox {
         std::mem::take(&mut *self.lock())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use holdfast_proto::v1::node_link_client::NodeLinkClient;
+    use tonic::transport::Endpoint;
+
+    fn offer(payload: &[u8]) -> Offer {
+        let channel = Endpoint::from_static("http://nowhere").connect_lazy();
+        let client = NodeLinkClient::new(channel.clone());
+        let instance = String::new();
+        let hub = Offering {
+            client,
+            channel,
+            instance,
+            on_this_machine: false,
+        };
+        Offer {
+            manifest: Envelope::unsigned(payload.to_vec()),
+            hub,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_newer_offer_takes_the_place_of_the_old_and_members_merge() {
+        let inbox = Inbox::default();
+        let members = |selector: &str, address: &str| {
+            AddressSets::from([(selector.parse().unwrap(), [address.parse().unwrap()].into())])
+        };
+        inbox.members(members("role=web", "10.0.0.1"));
+        inbox.offer(offer(b"old"));
+        inbox.members(members("role=db", "10.0.0.2"));
+        inbox.members(members("role=web", "10.0.0.3"));
+        inbox.offer(offer(b"new"));
+        let Arrived { members, offer } = inbox.next().await;
+        assert_eq!(offer.unwrap().manifest.payload, b"new");
+        let web = &members[&"role=web".parse().unwrap()];
+        assert!(members.len() == 2 && web.contains(&"10.0.0.3".parse().unwrap()) && web.len() == 1);
+    }
+}

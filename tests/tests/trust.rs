@@ -398,3 +398,12 @@ fn hub_that_falls_silent_does_not_stop_the_repair() -> Result<()> {
     })?;
     siege.is_open_to_web_alone()
 }
+
+#[test]
+fn message_that_the_agent_does_not_know_is_answered_unsupported() -> Result<()> {
+    need!(namespaces);
+    let siege = Siege::begin("newer", GUARD_TIME)?;
+    siege.hub.say_the_unknown(77)?;
+    // The link goes on.
+    siege.opens_once_operators_sign(1)
+}

@@ -54,6 +54,8 @@ struct Plot {
     lie: Option<Lie>,
     /// Asked for the authority, it never answers.
     silent: bool,
+    /// Requests of its that the node does not know.
+    unsupported: Vec<u64>,
     listening: JoinSet<()>,
 }
 
@@ -131,16 +133,32 @@ impl TakenHub {
         self.mind.lock().lie = lie;
     }
 
+    /// Says something that no agent knows, as a newer hub would, and waits until the node has said so.
+    pub(crate) fn say_the_unknown(&self, request_id: u64) -> Result<()> {
+        self.send(v1::HubMessage {
+            request_id,
+            kind: None,
+        })?;
+        wait::until("the node to answer what it does not know", PATIENCE, || {
+            let known = self.mind.lock().unsupported.clone();
+            known
+                .contains(&request_id)
+                .then_some(())
+                .ok_or_else(|| format!("{known:?}"))
+        })
+    }
+
     fn say(&self, kind: hub_message::Kind) -> Result<()> {
+        let kind = Some(kind);
+        self.send(v1::HubMessage { request_id: 0, kind })
+    }
+
+    fn send(&self, message: v1::HubMessage) -> Result<()> {
         let link = wait::until("the node's link", PATIENCE, || {
             let link = self.mind.lock().link.clone();
             link.filter(|link| !link.is_closed())
                 .ok_or_else(|| "none".to_owned())
         })?;
-        let message = v1::HubMessage {
-            request_id: 0,
-            kind: Some(kind),
-        };
         link.blocking_send(Ok(message))
             .map_err(|_| anyhow!("the node's link broke"))
     }
@@ -192,6 +210,10 @@ impl Mind {
                     instance_id: "taken".to_owned(),
                     ..v1::HubHello::default()
                 }),
+                Some(node_message::Kind::Unsupported(_)) => {
+                    self.lock().unsupported.push(message.request_id);
+                    continue;
+                }
                 Some(node_message::Kind::Report(report)) => {
                     self.lock().reports.push(report);
                     hub_message::Kind::Acknowledged(v1::Acknowledged {})
