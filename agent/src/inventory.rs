@@ -10,7 +10,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
-use holdfast_proto::v1::{Inventory, SshPeer};
+use holdfast_proto::v1::{Interface, Inventory, SshPeer};
 
 /// More addresses than this are container bridges; the hub has no use for them.
 const ADDRESSES_MAX: usize = 64;
@@ -62,11 +62,14 @@ pub fn collect(root: &HostRoot) -> Inventory {
         os: os_name(&root.read("etc/os-release")),
         kernel: root.read("proc/sys/kernel/osrelease"),
         kind: kind::detect(root).to_owned(),
-        addresses: addresses::all(root)
-            .iter()
-            .take(ADDRESSES_MAX)
-            .map(ToString::to_string)
-            .collect(),
+        interfaces: vec![Interface {
+            name: "any".to_owned(),
+            addresses: addresses::all(root)
+                .iter()
+                .take(ADDRESSES_MAX)
+                .map(ToString::to_string)
+                .collect(),
+        }],
         ssh_peers: peers
             .into_iter()
             .take(SSH_PEERS_MAX)
@@ -120,7 +123,7 @@ mod tests {
             ("6.1.0-28-amd64", "db1")
         );
         assert_eq!(
-            (found.kind.as_str(), found.addresses),
+            (found.kind.as_str(), found.interfaces[0].addresses.clone()),
             ("vm", vec!["10.77.0.2".to_owned()])
         );
     }

@@ -209,7 +209,7 @@ impl Link {
                 .unwrap_or_default(),
             labels_version: held.labels_version,
             authority_version: held.authority_version,
-            features: Vec::new(),
+            ..v1::NodeHello::default()
         }
     }
 
@@ -221,6 +221,7 @@ impl Link {
             confirmed: held.confirmed.map(Into::into),
             labels_version: held.labels_version,
             authority_version: held.authority_version,
+            epoch: 0,
         };
         send(&serving.up, 0, node_message::Kind::Heartbeat(beat)).await
     }
@@ -263,6 +264,13 @@ impl Link {
                 outbox.acknowledged(id);
                 Ok(())
             }
+            Some(
+                hub_message::Kind::LabelChange(_)
+                | hub_message::Kind::EpochRaise(_)
+                | hub_message::Kind::AuthorityAdvanced(_)
+                | hub_message::Kind::Checkpoint(_)
+                | hub_message::Kind::AddressesRefused(_),
+            ) => Ok(()),
             None => {
                 let detail = "this agent does not know this kind of message".to_owned();
                 send(

@@ -51,7 +51,7 @@ pub fn from_wire(wire: v1::AddressSets) -> AddressSets {
             .iter()
             .take(MEMBERS_MAX)
             .filter_map(|address| address.parse().ok());
-        Some((set.selector.parse().ok()?, addresses.collect()))
+        Some((set.members.parse().ok()?, addresses.collect()))
     };
     wire.sets.into_iter().take(GROUPS_MAX).filter_map(set).collect()
 }

@@ -141,7 +141,8 @@ fn bounded(node: &NodeRecord, status: Option<&NodeStatus>) -> Vec<IpAddr> {
         |address: &IpAddr| node.within.is_empty() || node.within.iter().any(|net| net.contains(address));
     let known = status
         .into_iter()
-        .flat_map(|status| status.inventory.addresses.iter().copied());
+        .flat_map(|status| &status.inventory.interfaces)
+        .flat_map(|interface| interface.addresses.iter().copied());
     known.filter(bounded).collect()
 }
 
@@ -154,7 +155,7 @@ pub fn sets_for(release: &Release, labels: &Labels, members: &AddressSets) -> v1
         .filter_map(|wanted| release.slices.get(&wanted.digest));
     let wanted: BTreeSet<&Selector> = slices.flat_map(|slice| slice.member_selectors()).collect();
     let sets = wanted.into_iter().map(|selector| v1::AddressSet {
-        selector: selector.to_string(),
+        members: selector.to_string(),
         addresses: members
             .get(selector)
             .into_iter()

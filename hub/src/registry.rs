@@ -85,12 +85,22 @@ pub struct InventoryRecord {
     pub kind: String,
     /// The host's own name.
     pub hostname: String,
-    /// Its addresses, without loopback and link-local.
-    pub addresses: Vec<std::net::IpAddr>,
+    /// Its interfaces that have an address.
+    pub interfaces: Vec<InterfaceRecord>,
     /// Ports that an ssh server listens on.
     pub ssh_ports: Vec<u16>,
     /// Peers of established ssh sessions, with the local port.
     pub ssh_peers: Vec<(std::net::IpAddr, u16)>,
+}
+
+/// A network interface of a machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InterfaceRecord {
+    /// What the machine calls it.
+    pub name: String,
+    /// Its addresses, without loopback and link-local.
+    pub addresses: Vec<std::net::IpAddr>,
 }
 
 /// The most addresses and peers that are kept of one inventory.
@@ -106,11 +116,19 @@ impl From<v1::Inventory> for InventoryRecord {
             kernel: short(wire.kernel),
             kind: short(wire.kind),
             hostname: short(wire.hostname),
-            addresses: wire
-                .addresses
-                .iter()
-                .filter_map(|a| a.parse().ok())
+            interfaces: wire
+                .interfaces
+                .into_iter()
                 .take(INVENTORY_LIST_MAX)
+                .map(|interface| InterfaceRecord {
+                    name: interface.name.chars().take(15).collect(),
+                    addresses: interface
+                        .addresses
+                        .iter()
+                        .filter_map(|address| address.parse().ok())
+                        .take(INVENTORY_LIST_MAX)
+                        .collect(),
+                })
                 .collect(),
             ssh_ports: wire
                 .listening_ssh_ports
@@ -135,7 +153,14 @@ impl From<InventoryRecord> for v1::Inventory {
             kernel: record.kernel,
             kind: record.kind,
             hostname: record.hostname,
-            addresses: record.addresses.iter().map(ToString::to_string).collect(),
+            interfaces: record
+                .interfaces
+                .into_iter()
+                .map(|interface| v1::Interface {
+                    name: interface.name,
+                    addresses: interface.addresses.iter().map(ToString::to_string).collect(),
+                })
+                .collect(),
             listening_ssh_ports: record.ssh_ports.into_iter().map(u32::from).collect(),
             ssh_peers: record
                 .ssh_peers

@@ -5,14 +5,17 @@
 //! How long somebody was away makes no difference: [`TrustedAuthority::walk`] goes through every version between.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::str::FromStr;
 
-use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
 use holdfast_proto::ids::{Digest, Name, TrustDomain};
 use holdfast_proto::payload::Payload;
 use serde::{Deserialize, Serialize};
 
+use crate::draft::DraftKind;
 use crate::envelope::{
-    Algorithm, Envelope, InvalidPayload, Verified, base64_text, parse_payload, signed_bytes,
+    Algorithm, Envelope, InvalidPayload, SIGNATURES_MAX, Signature, Verified, base64_text, parse_payload,
+    signed_bytes,
 };
 
 /// The most keys an authority may list.
@@ -101,6 +104,27 @@ impl Role {
     }
 }
 
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Viewer => "viewer",
+            Self::Proposer => "proposer",
+            Self::Operator => "operator",
+            Self::Admin => "admin",
+        })
+    }
+}
+
+impl FromStr for Role {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        [Self::Viewer, Self::Proposer, Self::Operator, Self::Admin]
+            .into_iter()
+            .find(|role| role.to_string() == text)
+            .ok_or_else(|| "viewer, proposer, operator or admin wanted".to_owned())
+    }
+}
+
 /// Something that only operators' signatures can bring about.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -148,6 +172,19 @@ impl From<Act> for String {
             Act::Action => "action".to_owned(),
             Act::ActionOf(kind) => format!("action/{kind}"),
         }
+    }
+}
+
+impl fmt::Display for Act {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&String::from(self.clone()))
+    }
+}
+
+impl FromStr for Act {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.to_owned().try_into()
     }
 }
 
@@ -248,28 +285,27 @@ impl Authority {
             .unwrap_or(u32::MAX)
     }
 
-    /// Checks the signatures over a payload of `kind` against this version and returns who signed.
+    /// The operators who may sign for `act` and validly signed a payload of `kind`.
     ///
     /// Each operator counts once, however many of the signatures are theirs.
-    fn check(&self, kind: &'static str, act: &Act, envelope: &Envelope) -> Result<Vec<Name>, RefuseEnvelope> {
+    fn signers(&self, kind: &str, act: &Act, envelope: &Envelope) -> BTreeSet<Name> {
         let signed = signed_bytes(kind, &envelope.payload);
-        let mut signers = BTreeSet::new();
-        for key in self.able_to_sign(act) {
-            let good = envelope
-                .signatures
-                .iter()
-                .take(crate::envelope::SIGNATURES_MAX)
-                .any(|signature| {
+        self.able_to_sign(act)
+            .filter(|key| {
+                let by_it = |signature: &Signature| {
                     signature.key_id == key.id
                         && signature.algorithm == key.algorithm
-                        && UnparsedPublicKey::new(&ED25519, &key.public)
-                            .verify(&signed, &signature.signature)
-                            .is_ok()
-                });
-            if good {
-                signers.insert(key.name.clone());
-            }
-        }
+                        && key.algorithm.verify(&key.public, &signed, &signature.signature)
+                };
+                envelope.signatures.iter().take(SIGNATURES_MAX).any(by_it)
+            })
+            .map(|key| key.name.clone())
+            .collect()
+    }
+
+    /// Checks the signatures over a payload of `kind` against this version and returns who signed.
+    fn check(&self, kind: &'static str, act: &Act, envelope: &Envelope) -> Result<Vec<Name>, RefuseEnvelope> {
+        let signers = self.signers(kind, act, envelope);
         let needed = self.threshold(act);
         if u32::try_from(signers.len()).unwrap_or(u32::MAX) < needed {
             return Err(RefuseEnvelope::Signatures {
@@ -381,6 +417,39 @@ impl TrustedAuthority {
         }
     }
 
+    /// The listed key of an operator; none if nobody of that name is listed, or the key is revoked.
+    #[must_use]
+    pub fn operator(&self, name: &Name) -> Option<&AuthorityKey> {
+        let authority = self.document();
+        authority
+            .keys
+            .iter()
+            .find(|key| key.name == *name && !authority.revoked.contains(&key.id))
+    }
+
+    /// Who of those that this version asks has signed a document, and how many must. For a draft on its way: only
+    /// [`TrustedAuthority::verify`] and [`TrustedAuthority::advance`] decide.
+    #[must_use]
+    pub fn progress(&self, kind: DraftKind, envelope: &Envelope) -> Progress {
+        let act = kind.act();
+        let authority = self.document();
+        Progress {
+            signers: authority.signers(kind.as_str(), &act, envelope),
+            needed: authority.threshold(&act),
+        }
+    }
+
+    /// A document that this machine verified before, told by its digest: the same bytes, whatever has become of the keys
+    /// that signed them.
+    #[must_use]
+    pub fn recall<T: Payload>(envelope: &Envelope, verified_before: Digest) -> Option<Verified<T>> {
+        if envelope.digest() != verified_before {
+            return None;
+        }
+        let value = parse_payload(&envelope.payload).ok()?;
+        Some(Verified::new(value, envelope.clone(), Vec::new()))
+    }
+
     /// Verifies a signed document, then parses the same bytes.
     ///
     /// # Errors
@@ -404,6 +473,23 @@ impl TrustedAuthority {
             envelope.clone(),
             signers,
         ))
+    }
+}
+
+/// How far a draft has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Progress {
+    /// The operators whose good signatures it carries and whose role counts.
+    pub signers: BTreeSet<Name>,
+    /// How many there must be.
+    pub needed: u32,
+}
+
+impl Progress {
+    /// Whether there are enough.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        u32::try_from(self.signers.len()).is_ok_and(|signed| signed >= self.needed)
     }
 }
 
@@ -474,6 +560,16 @@ pub enum RefuseEnvelope {
         needed: u32,
         /// How many signatures it carries.
         offered: usize,
+    },
+    /// Nobody of that name asked for access.
+    #[error(
+        "the request for access is not signed with the key that authority version {version} lists for '{operator}'"
+    )]
+    Access {
+        /// Who is said to ask.
+        operator: Name,
+        /// The authority's version.
+        version: u64,
     },
     /// It cannot be read.
     #[error(transparent)]

@@ -4,6 +4,7 @@
 //! [`TrustedAuthority::verify`](crate::authority::TrustedAuthority::verify), so whoever holds one knows that operators
 //! signed it. A payload's digest covers the payload alone, so that signatures can be added later.
 
+use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
 use holdfast_proto::ids::{Digest, Name};
 use holdfast_proto::payload::Payload;
 use holdfast_proto::v1;
@@ -50,6 +51,16 @@ impl Algorithm {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Ed25519 => "ed25519",
+        }
+    }
+
+    /// Whether `signature` is one of `public` over `message` ([`signed_bytes`]).
+    #[must_use]
+    pub fn verify(self, public: &[u8], message: &[u8], signature: &[u8]) -> bool {
+        match self {
+            Self::Ed25519 => UnparsedPublicKey::new(&ED25519, public)
+                .verify(message, signature)
+                .is_ok(),
         }
     }
 }

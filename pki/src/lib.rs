@@ -1,7 +1,8 @@
 //! Who may speak, and what was approved.
 //!
 //! Keys, CSRs, certificates and TLS: [`spiffe`], [`csr`], [`issue`], [`tls`]. What operators sign and how it is verified:
-//! [`envelope`], [`authority`], [`grant`], [`token`], [`signing_key`]. No sockets.
+//! [`envelope`], [`authority`], [`grant`], [`labels`], [`epoch`], [`draft`], [`access`], [`token`], [`signing_key`]; and
+//! what a hub signs of itself: [`checkpoint`]. No sockets.
 //!
 //! [`clock`], [`random`] and [`files`] are the three doors to the machine that both binaries share: each is a trait with
 //! the real thing and, under the feature `testing`, a twin with switches for faults.
@@ -13,15 +14,20 @@
     )
 )]
 
+pub mod access;
 pub mod authority;
+pub mod checkpoint;
 pub mod clock;
 pub mod csr;
+pub mod draft;
 pub mod envelope;
+pub mod epoch;
 pub mod files;
 #[cfg(any(test, feature = "testing"))]
 pub mod files_testing;
 pub mod grant;
 pub mod issue;
+pub mod labels;
 pub mod random;
 pub mod signing_key;
 pub mod spiffe;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use holdfast_pki::authority::Role;
 use holdfast_pki::spiffe::Identity;
 use tonic::Status;
 use tonic::body::Body;
@@ -19,27 +20,57 @@ pub enum Who {
     Anyone,
     /// A node of this fleet that was not removed.
     Node,
-    /// An operator of this fleet.
-    Operator,
+    /// An operator whom the newest authority lists with this role or a higher one.
+    Operator(Role),
 }
 
 /// One row for each RPC of the three services.
-pub const TABLE: [(&str, Who); 15] = [
+pub const TABLE: [(&str, Who); 33] = [
     ("/holdfast.v1.Enrollment/Enroll", Who::Anyone),
     ("/holdfast.v1.Enrollment/GetAuthority", Who::Anyone),
+    ("/holdfast.v1.Enrollment/GetLoginChallenge", Who::Anyone),
+    ("/holdfast.v1.Enrollment/Login", Who::Anyone),
     ("/holdfast.v1.NodeLink/Connect", Who::Node),
     ("/holdfast.v1.NodeLink/GetSlice", Who::Node),
     ("/holdfast.v1.NodeLink/Confirm", Who::Node),
     ("/holdfast.v1.NodeLink/WitnessKeeps", Who::Node),
-    ("/holdfast.v1.Operator/GetStatus", Who::Operator),
-    ("/holdfast.v1.Operator/CreateToken", Who::Operator),
-    ("/holdfast.v1.Operator/ListNodes", Who::Operator),
-    ("/holdfast.v1.Operator/RemoveNode", Who::Operator),
-    ("/holdfast.v1.Operator/GetRelease", Who::Operator),
-    ("/holdfast.v1.Operator/ReadSlice", Who::Operator),
-    ("/holdfast.v1.Operator/WriteSlice", Who::Operator),
-    ("/holdfast.v1.Operator/PublishRelease", Who::Operator),
-    ("/holdfast.v1.Operator/ListAudit", Who::Operator),
+    ("/holdfast.v1.NodeLink/Show", Who::Node),
+    ("/holdfast.v1.Operator/GetStatus", Who::Operator(Role::Viewer)),
+    ("/holdfast.v1.Operator/RenewAccess", Who::Operator(Role::Viewer)),
+    ("/holdfast.v1.Operator/ListOperators", Who::Operator(Role::Viewer)),
+    ("/holdfast.v1.Operator/RevokeAccess", Who::Operator(Role::Admin)),
+    (
+        "/holdfast.v1.Operator/PublishAuthority",
+        Who::Operator(Role::Admin),
+    ),
+    ("/holdfast.v1.Operator/PutDraft", Who::Operator(Role::Proposer)),
+    ("/holdfast.v1.Operator/ListDrafts", Who::Operator(Role::Viewer)),
+    (
+        "/holdfast.v1.Operator/DiscardDraft",
+        Who::Operator(Role::Proposer),
+    ),
+    ("/holdfast.v1.Operator/GetEpoch", Who::Operator(Role::Viewer)),
+    ("/holdfast.v1.Operator/RaiseEpoch", Who::Operator(Role::Admin)),
+    ("/holdfast.v1.Operator/Show", Who::Operator(Role::Viewer)),
+    ("/holdfast.v1.Operator/CreateToken", Who::Operator(Role::Operator)),
+    ("/holdfast.v1.Operator/ListNodes", Who::Operator(Role::Viewer)),
+    ("/holdfast.v1.Operator/RemoveNode", Who::Operator(Role::Operator)),
+    ("/holdfast.v1.Operator/GetLabels", Who::Operator(Role::Viewer)),
+    (
+        "/holdfast.v1.Operator/PublishLabels",
+        Who::Operator(Role::Operator),
+    ),
+    ("/holdfast.v1.Operator/ListPending", Who::Operator(Role::Viewer)),
+    ("/holdfast.v1.Operator/AdmitNode", Who::Operator(Role::Operator)),
+    ("/holdfast.v1.Operator/RejectNode", Who::Operator(Role::Operator)),
+    ("/holdfast.v1.Operator/GetRelease", Who::Operator(Role::Viewer)),
+    ("/holdfast.v1.Operator/ReadSlice", Who::Operator(Role::Viewer)),
+    ("/holdfast.v1.Operator/WriteSlice", Who::Operator(Role::Proposer)),
+    (
+        "/holdfast.v1.Operator/PublishRelease",
+        Who::Operator(Role::Operator),
+    ),
+    ("/holdfast.v1.Operator/ListAudit", Who::Operator(Role::Viewer)),
 ];
 
 /// Whether `caller` may call `path`.
@@ -51,17 +82,17 @@ async fn authorize(hub: &Hub, caller: Option<&Caller>, path: &str) -> Result<(),
         .and_then(|caller| caller.id.as_ref())
         .map(|id| &id.identity);
     match (who, identity) {
-        (Who::Anyone, _) | (Who::Operator, Some(Identity::Operator(_))) => Ok(()),
+        (Who::Anyone, _) | (Who::Operator(_), Some(Identity::Operator(_))) => Ok(()),
         (Who::Node, Some(Identity::Node(id))) => match hub.registry.node(id).await? {
             Some(node) if node.value.removed_secs.is_none() => Ok(()),
             _ => Err(Status::permission_denied(
                 "this node was removed; enrol it anew with a new key and a join token",
             )),
         },
-        (Who::Node | Who::Operator, None) => {
+        (Who::Node | Who::Operator(_), None) => {
             Err(Status::unauthenticated("this call needs a client certificate"))
         }
-        (Who::Node | Who::Operator, Some(_)) => {
+        (Who::Node | Who::Operator(_), Some(_)) => {
             Err(Status::permission_denied("this identity may not make this call"))
         }
     }

@@ -41,6 +41,21 @@ impl v1::enrollment_server::Enrollment for Service {
         let versions = versions.iter().take(VERSIONS_MAX).map(Into::into).collect();
         Ok(Response::new(v1::GetAuthorityReply { versions }))
     }
+
+    async fn get_login_challenge(
+        &self,
+        _: Request<v1::GetLoginChallengeRequest>,
+    ) -> Result<Response<v1::GetLoginChallengeReply>, Status> {
+        self.0.login_challenge().map(Response::new)
+    }
+
+    async fn login(&self, request: Request<v1::LoginRequest>) -> Result<Response<v1::AccessReply>, Status> {
+        let caller = caller(&request)?;
+        self.0
+            .login(&caller, request.into_inner())
+            .await
+            .map(Response::new)
+    }
 }
 
 impl Hub {

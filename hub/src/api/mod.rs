@@ -4,8 +4,10 @@
 
 pub mod authz;
 mod enrollment;
+mod login;
 mod node_link;
 mod operator;
+mod show;
 
 use std::sync::Arc;
 

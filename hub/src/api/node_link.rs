@@ -127,6 +127,17 @@ impl v1::node_link_server::NodeLink for Service {
         let results = witness::check(&self.0.links, id, caller.address.ip(), request).await;
         Ok(Response::new(v1::WitnessKeepsReply { results }))
     }
+
+    async fn show(
+        &self,
+        request: Request<Streaming<v1::ShowRequest>>,
+    ) -> Result<Response<v1::ShowReply>, Status> {
+        let caller = caller(&request)?;
+        self.0
+            .show(&caller, request.into_inner())
+            .await
+            .map(Response::new)
+    }
 }
 
 impl Hub {
@@ -292,7 +303,7 @@ impl Link {
             protocol_version: PROTOCOL_VERSION,
             instance_id: self.hub.instance.to_string(),
             serving_since_secs: self.hub.serving_since_secs,
-            features: Vec::new(),
+            ..v1::HubHello::default()
         }
     }
 

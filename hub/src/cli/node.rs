@@ -116,7 +116,15 @@ async fn show(name: &str, operator: &Operator) -> anyhow::Result<Ending> {
             },
         ),
         ("address", node.address.clone()),
-        ("addresses", inventory.addresses.join(", ")),
+        (
+            "addresses",
+            inventory
+                .interfaces
+                .iter()
+                .map(|interface| format!("{} ({})", interface.addresses.join(", "), interface.name))
+                .collect::<Vec<_>>()
+                .join(", "),
+        ),
         (
             "labels",
             node.labels
@@ -196,7 +204,9 @@ pub(super) fn to_json(node: &v1::Node) -> Value {
             "kernel": inventory.kernel,
             "kind": inventory.kind,
             "hostname": inventory.hostname,
-            "addresses": inventory.addresses,
+            "interfaces": inventory.interfaces.iter()
+                .map(|interface| json!({ "name": interface.name, "addresses": interface.addresses }))
+                .collect::<Vec<_>>(),
             "listening_ssh_ports": inventory.listening_ssh_ports,
             "ssh_peers": inventory.ssh_peers.iter()
                 .map(|peer| json!({ "address": peer.address, "local_port": peer.local_port }))

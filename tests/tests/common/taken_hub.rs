@@ -106,7 +106,7 @@ impl TakenHub {
     /// Says who is in a group.
     pub(crate) fn tell_members(&self, selector: &str, addresses: &[String]) -> Result<()> {
         let set = v1::AddressSet {
-            selector: selector.to_owned(),
+            members: selector.to_owned(),
             addresses: addresses.to_vec(),
         };
         self.say(hub_message::Kind::AddressSets(v1::AddressSets {
@@ -251,6 +251,17 @@ impl Enrollment for Mind {
         let versions = self.lock().authority.clone();
         Ok(Response::new(v1::GetAuthorityReply { versions }))
     }
+
+    async fn get_login_challenge(
+        &self,
+        _: Request<v1::GetLoginChallengeRequest>,
+    ) -> Result<Response<v1::GetLoginChallengeReply>, Status> {
+        Err(Status::unimplemented("a taken hub lets no operator in here"))
+    }
+
+    async fn login(&self, _: Request<v1::LoginRequest>) -> Result<Response<v1::AccessReply>, Status> {
+        Err(Status::unimplemented("a taken hub lets no operator in here"))
+    }
 }
 
 #[tonic::async_trait]
@@ -315,5 +326,9 @@ impl NodeLink for Mind {
     ) -> Result<Response<v1::WitnessKeepsReply>, Status> {
         let nobody = vec![v1::Witnessed::default(); request.into_inner().keeps.len()];
         Ok(Response::new(v1::WitnessKeepsReply { results: nobody }))
+    }
+
+    async fn show(&self, _: Request<Streaming<v1::ShowRequest>>) -> Result<Response<v1::ShowReply>, Status> {
+        Ok(Response::new(v1::ShowReply { holds: false }))
     }
 }

@@ -67,7 +67,8 @@ pub(super) fn plan(
 
 fn read(node: &v1::Node) -> anyhow::Result<Known<'_>> {
     let inventory = node.inventory.as_ref();
-    let addresses = inventory.into_iter().flat_map(|inventory| &inventory.addresses);
+    let interfaces = inventory.into_iter().flat_map(|inventory| &inventory.interfaces);
+    let addresses = interfaces.flat_map(|interface| &interface.addresses);
     Ok(Known {
         node,
         labels: Labels::try_from(node.labels.clone())?,

@@ -1,0 +1,26 @@
+//! How the hub is.
+
+use holdfast_proto::v1;
+use tonic::Status;
+
+use crate::acceptor::Caller;
+use crate::api::Hub;
+
+impl Hub {
+    pub(super) async fn get_status(
+        &self,
+        _: &Caller,
+        _: v1::GetStatusRequest,
+    ) -> Result<v1::GetStatusReply, Status> {
+        let fleet = self.registry.fleet().await?;
+        Ok(v1::GetStatusReply {
+            hub_version: env!("CARGO_PKG_VERSION").to_owned(),
+            trust_domain: self.authority().await?.document().trust_domain.to_string(),
+            instance_id: self.instance.to_string(),
+            serving_since_secs: self.serving_since_secs,
+            nodes: fleet.len() as u64,
+            connected: self.links.count() as u64,
+            ..v1::GetStatusReply::default()
+        })
+    }
+}

@@ -1,0 +1,55 @@
+//! Join tokens: the hub keeps the signed grant and the digest of the secret.
+
+use holdfast_pki::authority::Act;
+use holdfast_pki::envelope::{Envelope, Verified};
+use holdfast_pki::grant::JoinGrant;
+use holdfast_proto::v1;
+use tonic::Status;
+
+use crate::acceptor::Caller;
+use crate::api::{Hub, invalid, told};
+use crate::registry::{Registry, RegistryError, to_record};
+use crate::store::txn::{Precondition, Txn};
+
+/// The most uses of one join token: a bigger fleet takes several tokens.
+const USES_MAX: u32 = 10_000;
+
+impl Hub {
+    pub(super) async fn create_token(
+        &self,
+        caller: &Caller,
+        request: v1::CreateTokenRequest,
+    ) -> Result<v1::CreateTokenReply, Status> {
+        let envelope: Envelope = request.grant.try_into().map_err(|error| invalid(&error))?;
+        let authority = self.authority().await?;
+        let now = self.clock.unix_secs();
+        let verified: Verified<JoinGrant> = authority
+            .verify(&envelope, &Act::Join, now)
+            .map_err(|error| Status::permission_denied(told(&error)))?;
+        let grant = verified.value();
+        if grant.trust_domain != authority.document().trust_domain {
+            return Err(Status::invalid_argument(format!(
+                "the grant is for {}",
+                grant.trust_domain
+            )));
+        }
+        if grant.uses == 0 || grant.uses > USES_MAX || grant.not_after_secs <= now {
+            return Err(Status::invalid_argument(format!(
+                "the grant must have 1 to {USES_MAX} uses and time left"
+            )));
+        }
+        let key = Registry::grant_key(&grant.id);
+        let (id, entry) = self.audit(caller, "create token", key.to_string(), Some(verified.digest()));
+        let txn = Txn::new(&id, &entry)
+            .require(key.clone(), Precondition::Absent)
+            .put(key, to_record(&envelope));
+        self.registry
+            .store()
+            .commit(txn)
+            .await
+            .map_err(RegistryError::from)?;
+        Ok(v1::CreateTokenReply {
+            grant_id: grant.id.to_string(),
+        })
+    }
+}
