@@ -5,6 +5,7 @@ use holdfast_proto::labels::Labels;
 use holdfast_proto::payload::Payload;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
@@ -32,8 +33,39 @@ pub struct JoinGrant {
     pub within: Vec<IpNet>,
     /// The least generation that a node which joins by it accepts: no older release can be served to it.
     pub least_generation: Generation,
+    /// Who decides that a node which shows the secret joins.
+    pub admission: Admission,
     /// The digest of the token's secret.
     pub secret_digest: Digest,
+}
+
+/// Who decides that a node joins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Admission {
+    /// Nobody any more: the token is enough.
+    Automatic,
+    /// An operator, for each node: what the token alone brings is a place in the queue.
+    Manual,
+}
+
+impl fmt::Display for Admission {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Automatic => "automatic",
+            Self::Manual => "manual",
+        })
+    }
+}
+
+impl FromStr for Admission {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        [Self::Automatic, Self::Manual]
+            .into_iter()
+            .find(|admission| admission.to_string() == text)
+            .ok_or_else(|| "automatic or manual wanted".to_owned())
+    }
 }
 
 impl Payload for JoinGrant {
@@ -108,6 +140,29 @@ impl From<NamePattern> for String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_grant_that_does_not_say_who_admits_is_refused() {
+        let text = |admission: &str| {
+            let digest = Digest::of(b"secret");
+            format!(
+                r#"{{"kind":"join-grant","format":1,"trust_domain":"lab.example","id":"{}","uses":1,"not_after_secs":9,
+                "labels":{{}},"name_pattern":"*","within":[],"least_generation":{{"epoch":1,"number":0}},{admission}
+                "secret_digest":"{digest}"}}"#,
+                UniqueId::from([7; 16])
+            )
+        };
+        let read = |admission: &str| serde_json::from_str::<JoinGrant>(&text(admission));
+        assert_eq!(
+            read(r#""admission":"manual","#).unwrap().admission,
+            Admission::Manual
+        );
+        assert!(
+            read("").is_err(),
+            "no default: an old hub must not admit by itself what an operator wanted to see"
+        );
+        assert!(read(r#""admission":"whatever","#).is_err());
+    }
 
     #[test]
     fn patterns_match_a_name_or_its_beginning() {

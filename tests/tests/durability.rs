@@ -15,7 +15,7 @@ use common::client::{self, Caller};
 use common::credential;
 use holdfast_pki::clock::{Clock as _, SystemClock};
 use holdfast_pki::envelope::Envelope;
-use holdfast_pki::grant::JoinGrant;
+use holdfast_pki::grant::{Admission, JoinGrant};
 use holdfast_pki::random::{Random as _, SystemRandom};
 use holdfast_pki::signing_key::SigningKey;
 use holdfast_proto::ids::{Digest, Generation, UniqueId};
@@ -172,6 +172,7 @@ impl Operator {
             name_pattern: "*".parse()?,
             within: Vec::new(),
             least_generation: Generation::default(),
+            admission: Admission::Automatic,
             secret_digest: Digest::of(b"nobody enrols by it"),
         };
         let mut envelope = Envelope::unsigned(serde_json::to_vec(&grant)?);

@@ -61,6 +61,7 @@ impl Operators {
             name_pattern: "*".parse().unwrap(),
             within: Vec::new(),
             least_generation: least,
+            admission: holdfast_pki::grant::Admission::Automatic,
             secret_digest: Digest::of(b"secret"),
         };
         let mut envelope = Envelope::unsigned(serde_json::to_vec(&grant).unwrap());

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use holdfast_pki::envelope::Envelope;
-use holdfast_pki::grant::{JoinGrant, NamePattern};
+use holdfast_pki::grant::{Admission, JoinGrant, NamePattern};
 use holdfast_pki::random::{Random as _, SystemRandom};
 use holdfast_pki::token::JoinToken;
 use holdfast_proto::ids::{Digest, Generation};
@@ -27,7 +27,8 @@ pub(super) enum Token {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     holdfast token create --label role=db --uses 3 --ttl 1h > db.token\n  \
-    holdfast token create --label role=web --name-pattern 'web-*' --address-within 10.77.0.0/24\n\n\
+    holdfast token create --label role=web --name-pattern 'web-*' --address-within 10.77.0.0/24\n  \
+    holdfast token create --label role=db --admit manual > db.token\n\n\
     Give the token to a machine in a file that only root reads:\n  \
     holdfast-agent run --token-file db.token")]
 pub(super) struct Create {
@@ -46,6 +47,9 @@ pub(super) struct Create {
     /// Network that nodes must enrol from and have their addresses in; may be given several times
     #[arg(long, value_name = "NETWORK")]
     address_within: Vec<IpNet>,
+    /// Whether the token is enough (automatic), or an operator admits each node (manual: `holdfast node pending`)
+    #[arg(long, value_name = "automatic|manual", default_value_t = Admission::Automatic)]
+    admit: Admission,
     #[command(flatten)]
     signing: Signing,
     #[command(flatten)]
@@ -95,6 +99,7 @@ impl Create {
                 .highest
                 .as_ref()
                 .map_or(Generation::default(), |seen| seen.generation),
+            admission: self.admit,
             secret_digest: Digest::of(&secret),
         };
         let mut envelope =
@@ -120,6 +125,7 @@ impl Create {
                 "grant_id": grant.id,
                 "not_after_secs": grant.not_after_secs,
                 "uses": grant.uses,
+                "admission": grant.admission,
             })),
         }
         Ok(Ending::Done)
