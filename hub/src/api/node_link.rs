@@ -1,27 +1,28 @@
 //! The link: one stream per node, and the calls that a node makes beside it.
 
+mod facts;
+mod pace;
+mod telling;
+
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use holdfast_pki::clock::Clock;
 use holdfast_proto::PROTOCOL_VERSION;
 use holdfast_proto::ids::{Digest, Generation, NodeId};
 use holdfast_proto::v1::{self, hub_message, node_message};
-use prost::Message as _;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
+use self::pace::Pace;
+use self::telling::Told;
 use super::{Hub, caller, calling_node, chunks, invalid};
 use crate::acceptor::Caller;
-use crate::director::{Directions, sets_for};
 use crate::links::{Down, Linked};
-use crate::registry::{InventoryRecord, NodeRecord, NodeStatus, Registry, RegistryError, to_record};
+use crate::registry::NodeRecord;
 use crate::releases;
-use crate::store::key::Key;
-use crate::store::txn::Txn;
 use crate::witness;
 
 /// A node beats every 20 s; one that is not heard for this long is gone.
@@ -48,13 +49,9 @@ impl v1::node_link_server::NodeLink for Service {
         let (linked, down, queue) = self.0.links.enter(id, caller.address, self.0.clock.unix_secs());
         // Looked up once it has entered: a removal from here on finds the link, an earlier one is found here.
         let node = self.0.node(&id).await?;
-        let pace = Pace {
-            left: CHANGES_BURST,
-            since: self.0.clock.since_boot(),
-        };
         let link = Link {
             hub: self.0.clone(),
-            pace,
+            pace: Pace::new(&*self.0.clock),
             accepted: None,
             node,
             caller,
@@ -152,47 +149,6 @@ async fn stopped(draining: &mut watch::Receiver<bool>) {
     drop(draining.wait_for(|draining| *draining).await);
 }
 
-/// What a node was told over this link.
-#[derive(Debug, Default)]
-struct Told {
-    release: Option<Digest>,
-    sets: Option<v1::AddressSets>,
-}
-
-/// How many changes a node may make at once, and how soon one more: an honest node makes a few at a release, a hostile one
-/// must not fill the hub's disk by the minute.
-const CHANGES_BURST: u32 = 30;
-const CHANGE_EVERY: Duration = Duration::from_secs(2);
-
-/// Bounds how often a node's records are written (a token bucket).
-#[derive(Debug)]
-struct Pace {
-    left: u32,
-    since: Duration,
-}
-
-impl Pace {
-    /// Waits until one more change is due. Meanwhile nothing is read from the node, which so learns to wait as well.
-    async fn wait(&mut self, clock: &dyn Clock) {
-        let regained = clock.since_boot().saturating_sub(self.since).as_secs() / CHANGE_EVERY.as_secs();
-        if regained > 0 {
-            self.left = CHANGES_BURST.min(
-                self.left
-                    .saturating_add(u32::try_from(regained).unwrap_or(u32::MAX)),
-            );
-            self.since = clock.since_boot();
-        }
-        match self.left.checked_sub(1) {
-            Some(left) => self.left = left,
-            None => {
-                tokio::time::sleep(CHANGE_EVERY).await;
-                // What was waited for is spent.
-                self.since = clock.since_boot();
-            }
-        }
-    }
-}
-
 /// One node's link, from its hello to its end.
 struct Link {
     hub: Arc<Hub>,
@@ -263,40 +219,6 @@ impl Link {
         }
     }
 
-    /// Tells the node what it should have, as far as it was not told: members first, so that the release that needs them
-    /// finds them there.
-    async fn direct(&self, directions: Directions, told: &mut Told) -> Result<(), Status> {
-        let Some(release) = directions.release else {
-            return Ok(());
-        };
-        let sets = sets_for(&release, &self.node.labels, &directions.members);
-        if told.sets.as_ref() != Some(&sets) {
-            self.say(0, hub_message::Kind::AddressSets(sets.clone())).await?;
-            told.sets = Some(sets);
-        }
-        if self
-            .accepted
-            .is_some_and(|accepted| accepted > release.manifest.generation())
-        {
-            // A release may be returned from, but a hub that merely forgot the newer one must not bring it about.
-            if told.release.replace(release.digest).is_none() {
-                tracing::error!(
-                    node.id = %self.node.id,
-                    accepted = self.accepted.map(|accepted| accepted.to_string()),
-                    current = %release.manifest.generation(),
-                    "the node has accepted a newer release than this hub knows: was an old backup restored? nothing is offered"
-                );
-            }
-        } else if told.release != Some(release.digest) {
-            let offer = v1::ReleaseOffer {
-                manifest: Some((&release.envelope).into()),
-            };
-            self.say(0, hub_message::Kind::ReleaseOffer(offer)).await?;
-            told.release = Some(release.digest);
-        }
-        Ok(())
-    }
-
     fn hub_hello(&self) -> v1::HubHello {
         v1::HubHello {
             hub_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -329,24 +251,7 @@ impl Link {
 
     async fn take(&mut self, message: v1::NodeMessage) -> Result<(), Status> {
         match message.kind {
-            Some(node_message::Kind::Heartbeat(heartbeat)) => {
-                let mut changed = false;
-                self.update_status("node heartbeat", |status| {
-                    if let Some(inventory) = heartbeat.inventory {
-                        status.inventory = inventory.into();
-                        changed = true;
-                    }
-                    status.accepted = heartbeat.accepted.map(Into::into);
-                    status.confirmed = heartbeat.confirmed.map(Into::into);
-                    status.labels_version = heartbeat.labels_version;
-                    status.authority_version = heartbeat.authority_version;
-                })
-                .await?;
-                if changed {
-                    self.hub.director.fleet_changed();
-                }
-                Ok(())
-            }
+            Some(node_message::Kind::Heartbeat(heartbeat)) => self.note_heartbeat(heartbeat).await,
             Some(node_message::Kind::Report(report)) => {
                 let outcome = report.outcome.chars().take(20).collect::<String>();
                 tracing::info!(node.id = %self.node.id, name = %self.node.name, outcome, "report");
@@ -375,114 +280,5 @@ impl Link {
                 .await
             }
         }
-    }
-
-    async fn note_hello(&mut self, hello: v1::NodeHello) -> Result<(), Status> {
-        self.accepted = hello.accepted.map(Into::into);
-        let address = self.caller.address.ip().to_string();
-        self.update_status("node hello", |status| {
-            status.address = address;
-            status.agent_version = hello.agent_version.chars().take(64).collect();
-            status.boot_id = hello.boot_id.chars().take(64).collect();
-            status.inventory = hello.inventory.unwrap_or_default().into();
-            status.accepted = hello.accepted.map(Into::into);
-            status.confirmed = hello.confirmed.map(Into::into);
-            status.labels_version = hello.labels_version;
-            status.authority_version = hello.authority_version;
-        })
-        .await?;
-        self.hub.director.fleet_changed();
-        Ok(())
-    }
-
-    /// Stores what the node said of itself, if it differs from what is stored: a heartbeat alone writes nothing.
-    async fn update_status(
-        &mut self,
-        what: &str,
-        change: impl FnOnce(&mut NodeStatus),
-    ) -> Result<(), Status> {
-        let held = self
-            .hub
-            .registry
-            .status(&self.node.id)
-            .await?
-            .map(|held| held.value);
-        let mut status = held.clone().unwrap_or_else(|| NodeStatus {
-            format: 1,
-            address: String::new(),
-            at_secs: 0,
-            agent_version: String::new(),
-            boot_id: String::new(),
-            inventory: InventoryRecord::default(),
-            accepted: None,
-            confirmed: None,
-            labels_version: 0,
-            authority_version: 0,
-        });
-        change(&mut status);
-        if held.as_ref() == Some(&status) {
-            return Ok(());
-        }
-        status.at_secs = self.hub.clock.unix_secs();
-        let key = Registry::status_key(&self.node.id);
-        self.write(what, key, to_record(&status)).await
-    }
-
-    async fn store_report(&mut self, report: &v1::Report) -> Result<(), Status> {
-        let key = Registry::report_key(&self.node.id);
-        let held = self
-            .hub
-            .registry
-            .store()
-            .get(&key)
-            .await
-            .map_err(RegistryError::from)?;
-        let bytes = report.encode_to_vec();
-        if held.is_some_and(|held| *held.value == *bytes) {
-            return Ok(());
-        }
-        self.write("node report", key, bytes).await
-    }
-
-    /// Writes what the node said, at the pace that a node may have.
-    async fn write(&mut self, what: &str, key: Key, value: Vec<u8>) -> Result<(), Status> {
-        self.pace.wait(&*self.hub.clock).await;
-        let (id, entry) = self.hub.audit(&self.caller, what, key.to_string(), None);
-        // Only this link writes this node's records, so that nothing is required of what is there.
-        let txn = Txn::new(&id, &entry).put(key, value);
-        self.hub
-            .registry
-            .store()
-            .commit(txn)
-            .await
-            .map_err(RegistryError::from)?;
-        Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use holdfast_pki::clock::TestClock;
-
-    #[tokio::test(start_paused = true)]
-    async fn a_nodes_changes_have_a_pace() {
-        let clock = TestClock::at(1_800_000_000);
-        let mut pace = Pace {
-            left: CHANGES_BURST,
-            since: clock.since_boot(),
-        };
-        let began = tokio::time::Instant::now();
-        for _ in 0..CHANGES_BURST {
-            pace.wait(&clock).await;
-        }
-        assert_eq!(began.elapsed(), Duration::ZERO, "a burst passes at once");
-        pace.wait(&clock).await;
-        assert_eq!(began.elapsed(), CHANGE_EVERY, "then each waits");
-        clock.advance(CHANGE_EVERY * 3);
-        for _ in 0..3 {
-            pace.wait(&clock).await;
-        }
-        assert_eq!(began.elapsed(), CHANGE_EVERY, "what was not used comes back");
     }
 }
