@@ -3,7 +3,6 @@
 //! The hub is pinned by the token before anything is sent; the grant and the authority are verified here before they are
 //! believed. The key is on disk before the first try, so that a try whose answer was lost is repeated as the same node.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -86,7 +85,7 @@ impl Enrolment<'_> {
             self.connector.clone(),
             token.hubs.clone(),
             token.trust_domain.clone(),
-            BTreeSet::from([token.node_root]),
+            token.node_roots.clone(),
             None,
             self.clock.clone(),
             0,

@@ -20,7 +20,7 @@ use holdfast_proto::ids::{Name, TrustDomain};
 use holdfast_proto::payload::Payload as _;
 
 use crate::config::{CaName, Config, HubDir};
-use crate::operator_dir::{Context, OperatorDir};
+use crate::operator_dir::{Context, ContextDir, OperatorDir};
 use crate::registry::{Registry, to_record};
 use crate::serve::Machine;
 use crate::store::Store as _;
@@ -51,6 +51,21 @@ pub struct Plan {
     pub listen: SocketAddr,
     /// Where it is reached.
     pub advertise: Vec<String>,
+}
+
+impl Plan {
+    /// The first operator's context is called like the fleet.
+    fn context(&self) -> Name {
+        self.trust_domain
+            .as_str()
+            .parse()
+            .expect("a trust domain is a name")
+    }
+
+    fn context_dir(&self) -> PathBuf {
+        let dir = self.operator_dir.join("contexts");
+        dir.join(self.trust_domain.as_str())
+    }
 }
 
 /// What was found or made.
@@ -85,12 +100,18 @@ pub async fn init(
         return Ok(Made::AlreadyThere);
     }
     must_be_free(&plan.dir, "hub's directory (--dir)")?;
-    must_be_free(&plan.operator_dir, "operator's directory (--operator-dir)")?;
+    let context = plan.context_dir();
+    must_be_free(&context, "operator's context")?;
     if absolute(&plan.operator_dir)?.starts_with(absolute(&plan.dir)?) {
         bail!("--operator-dir must lie outside --dir: the hub must never hold the operator's signing key");
     }
     let passphrase = passphrase()?;
-    let (hub_part, operator_part) = (beside(&plan.dir)?, beside(&plan.operator_dir)?);
+    let contexts = absolute(&plan.operator_dir)?.join("contexts");
+    for dir in [&absolute(&plan.operator_dir)?, &contexts] {
+        let made = machine.files.create_dir(dir);
+        made.with_context(|| format!("cannot make {}", dir.display()))?;
+    }
+    let (hub_part, operator_part) = (beside(&plan.dir)?, beside(&context)?);
     let made = build(
         plan,
         machine,
@@ -105,8 +126,12 @@ pub async fn init(
         let _ = std::fs::remove_dir_all(&operator_part);
         return Err(error);
     }
-    put_in_place(&operator_part, &plan.operator_dir, machine)?;
+    put_in_place(&operator_part, &context, machine)?;
     put_in_place(&hub_part, &plan.dir, machine)?;
+    let operator_dir = OperatorDir::new(&plan.operator_dir, machine.files.clone());
+    if operator_dir.current()?.is_none() {
+        operator_dir.set_current(&plan.context())?;
+    }
     Ok(Made::New)
 }
 
@@ -186,7 +211,7 @@ async fn build(
         &signing,
         passphrase,
         &operator_root,
-        &node_root,
+        &authority,
         &pin,
         operator_part,
     )?;
@@ -259,7 +284,7 @@ fn write_operator(
     signing: &SigningKey,
     passphrase: Option<&str>,
     operator_root: &Ca,
-    node_root: &Ca,
+    authority: &Envelope,
     pin: &AuthorityPin,
     part: &Path,
 ) -> anyhow::Result<()> {
@@ -271,15 +296,15 @@ fn write_operator(
         identity: Identity::Operator(plan.operator.clone()),
     };
     let leaf = operator_root.issue(&csr, &id, API_CREDENTIAL_LIFETIME, clock.now(), &**random)?;
-    let dir = OperatorDir::new(part, files.clone());
+    let dir = ContextDir::new(plan.context(), part.to_owned(), files.clone());
     dir.write_signing_key(&signing.to_file(passphrase, &**random))?;
     dir.write_api_credential(&to_pem(&leaf), &zeroize::Zeroizing::new(api_key.serialize_pem()))?;
+    dir.write_authority_chain(std::slice::from_ref(authority))?;
     dir.write_context(&Context {
         format: 1,
         operator: plan.operator.clone(),
         trust_domain: plan.trust_domain.clone(),
         hubs: plan.advertise.clone(),
-        node_root: node_root.fingerprint(),
         authority: pin.clone(),
         highest: None,
     })?;

@@ -1,50 +1,20 @@
-//! The operator's directory: what lets a person in, what signs for them, and what their machine remembers of a fleet.
+//! The operator's directory: a context for each fleet, and which one is meant when none is named.
 //!
-//! `context.json` holds the pins: hub addresses, node root, authority and the highest release seen. They are never taken
-//! from a hub without a proof. `signing.key` signs; `api.crt` and `api.key` open the door and sign nothing.
+//! `contexts/<name>/` holds what lets a person into one fleet, what signs for them there, and what their machine has
+//! verified of it ([`ContextDir`]); `current` names a context.
+
+mod context;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use holdfast_pki::authority::AuthorityPin;
+use holdfast_pki::authority::RefuseAuthority;
 use holdfast_pki::files::Files;
-use holdfast_pki::tls::ClientIdentity;
-use holdfast_proto::ids::{Digest, Generation, Name, TrustDomain};
-use holdfast_proto::payload::format_1;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use serde::{Deserialize, Serialize};
+use holdfast_proto::ids::Name;
 
-/// What an operator's machine remembers of a fleet.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Context {
-    /// Always 1.
-    #[serde(deserialize_with = "format_1")]
-    pub format: u32,
-    /// The operator.
-    pub operator: Name,
-    /// The fleet.
-    pub trust_domain: TrustDomain,
-    /// The hubs' addresses, `host:port`.
-    pub hubs: Vec<String>,
-    /// Fingerprint of the node root, below which hubs are.
-    pub node_root: Digest,
-    /// The newest authority that was verified here.
-    pub authority: AuthorityPin,
-    /// The highest release that was seen here: a hub that shows an older one is not believed.
-    pub highest: Option<SeenRelease>,
-}
+pub use context::{Context, ContextDir, SeenRelease};
 
-/// A release that was verified on this machine.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SeenRelease {
-    /// Its generation.
-    pub generation: Generation,
-    /// Its manifest's digest.
-    pub manifest: Digest,
-}
+const CURRENT_FILE: &str = "current";
 
 /// An operator's directory.
 #[derive(Debug, Clone)]
@@ -56,34 +26,64 @@ pub struct OperatorDir {
 /// Why the operator's directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum OperatorDirError {
-    /// There is none.
+    /// It holds no context.
     #[error(
-        "there is no operator's credential in {}: give --operator-dir, or make one with `holdfast init` on the hub",
+        "there is no context in {}: give --operator-dir, make a hub with `holdfast init`, or join one with `holdfast context add`",
         .dir.display()
     )]
-    Missing {
+    NoContext {
         /// The directory.
         dir: PathBuf,
+    },
+    /// It holds several, and none is chosen.
+    #[error("{} holds several contexts ({names}): give --context, or choose one with `holdfast context use`", .dir.display())]
+    WhichContext {
+        /// The directory.
+        dir: PathBuf,
+        /// Their names.
+        names: String,
+    },
+    /// It holds none of this name.
+    #[error("there is no context '{name}' in {}: `holdfast context list` shows those there are", .dir.display())]
+    UnknownContext {
+        /// The directory.
+        dir: PathBuf,
+        /// The name.
+        name: Name,
+    },
+    /// A file that should be there is not.
+    #[error("{} is missing: restore it from a copy, or make the context anew with `holdfast context add`", .path.display())]
+    Missing {
+        /// The file.
+        path: PathBuf,
     },
     /// A file cannot be read or written.
     #[error("cannot {doing} {}", .path.display())]
     Io {
-        /// `read` or `write`.
+        /// `read`, `write` or `remove`.
         doing: &'static str,
         /// The file.
         path: PathBuf,
         /// Why not.
         source: std::io::Error,
     },
-    /// The context is not ours.
+    /// A file is not ours.
     #[error("{} cannot be understood", .path.display())]
-    Context {
+    Content {
         /// The file.
         path: PathBuf,
         /// What is wrong.
         source: serde_json::Error,
     },
-    /// The API credential is not PEM.
+    /// The authority that is kept does not hold together.
+    #[error("the authority in {} is not the one that was verified here", .path.display())]
+    Authority {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: RefuseAuthority,
+    },
+    /// A credential is not PEM.
     #[error("{} holds no PEM of the expected kind", .path.display())]
     Pem {
         /// The file.
@@ -109,13 +109,49 @@ impl OperatorDir {
         &self.path
     }
 
-    fn read(&self, name: &str) -> Result<(PathBuf, Vec<u8>), OperatorDirError> {
-        let path = self.path.join(name);
+    /// The place of the context `name`, whether it is there or not.
+    #[must_use]
+    pub fn context(&self, name: &Name) -> ContextDir {
+        let path = self.path.join("contexts").join(name.as_str());
+        ContextDir::new(name.clone(), path, self.files.clone())
+    }
+
+    /// The names of the contexts, sorted.
+    ///
+    /// # Errors
+    /// [`OperatorDirError::Io`] if the directory is there and cannot be read.
+    pub fn names(&self) -> Result<Vec<Name>, OperatorDirError> {
+        let path = self.path.join("contexts");
+        let unreadable = |source| OperatorDirError::Io {
+            doing: "read",
+            path: path.clone(),
+            source,
+        };
+        let entries = match std::fs::read_dir(&path) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(unreadable(error)),
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            // What cannot name a context (a context in the making begins with a dot) is none.
+            if let Ok(name) = entry.map_err(unreadable)?.file_name().to_string_lossy().parse() {
+                names.push(name);
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    /// The context that is used when none is named.
+    ///
+    /// # Errors
+    /// [`OperatorDirError::Io`] if it cannot be read.
+    pub fn current(&self) -> Result<Option<Name>, OperatorDirError> {
+        let path = self.path.join(CURRENT_FILE);
         match self.files.read(&path) {
-            Ok(bytes) => Ok((path, bytes)),
-            Err(source) if source.kind() == std::io::ErrorKind::NotFound => Err(OperatorDirError::Missing {
-                dir: self.path.clone(),
-            }),
+            Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).trim().parse().ok()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(source) => Err(OperatorDirError::Io {
                 doing: "read",
                 path,
@@ -124,9 +160,15 @@ impl OperatorDir {
         }
     }
 
-    fn write(&self, name: &str, bytes: &[u8], mode: u32) -> Result<(), OperatorDirError> {
-        let path = self.path.join(name);
-        let written = self.files.write_atomic(&path, bytes, mode);
+    /// Uses `name` when no context is named.
+    ///
+    /// # Errors
+    /// [`OperatorDirError::Io`] if it cannot be written.
+    pub fn set_current(&self, name: &Name) -> Result<(), OperatorDirError> {
+        let path = self.path.join(CURRENT_FILE);
+        let written = self
+            .files
+            .write_atomic(&path, format!("{name}\n").as_bytes(), 0o600);
         written.map_err(|source| OperatorDirError::Io {
             doing: "write",
             path,
@@ -134,63 +176,57 @@ impl OperatorDir {
         })
     }
 
-    /// What is remembered.
+    /// The context that is meant: the one named, the current one, or the only one.
     ///
     /// # Errors
-    /// [`OperatorDirError`] if there is no such directory or it cannot be understood.
-    pub fn context(&self) -> Result<Context, OperatorDirError> {
-        let (path, bytes) = self.read("context.json")?;
-        serde_json::from_slice(&bytes).map_err(|source| OperatorDirError::Context { path, source })
+    /// [`OperatorDirError`] if there is none, or nobody can tell which.
+    pub fn choose(&self, named: Option<&Name>) -> Result<ContextDir, OperatorDirError> {
+        let names = self.names()?;
+        let dir = self.path.clone();
+        let chosen = match named {
+            Some(name) => Some(name.clone()),
+            None => self.current()?.filter(|current| names.contains(current)),
+        };
+        match (chosen, names.as_slice()) {
+            (Some(name), _) if names.contains(&name) => Ok(self.context(&name)),
+            (Some(name), _) => Err(OperatorDirError::UnknownContext { dir, name }),
+            (None, []) => Err(OperatorDirError::NoContext { dir }),
+            (None, [only]) => Ok(self.context(only)),
+            (None, several) => {
+                let names: Vec<_> = several.iter().map(Name::as_str).collect();
+                let names = names.join(", ");
+                Err(OperatorDirError::WhichContext { dir, names })
+            }
+        }
     }
+}
 
-    /// Remembers.
-    ///
-    /// # Errors
-    /// [`OperatorDirError::Io`] if the disk refuses; what was remembered before stays.
-    pub fn write_context(&self, context: &Context) -> Result<(), OperatorDirError> {
-        let bytes = serde_json::to_vec_pretty(context).expect("a struct of texts and numbers");
-        self.write("context.json", &bytes, 0o600)
-    }
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use holdfast_pki::files::SystemFiles;
 
-    /// The file of the signing key, as it is: sealed, if it is.
-    ///
-    /// # Errors
-    /// [`OperatorDirError`] if it is not there.
-    pub fn signing_key_file(&self) -> Result<Vec<u8>, OperatorDirError> {
-        Ok(self.read("signing.key")?.1)
-    }
-
-    /// Writes the signing key's file.
-    ///
-    /// # Errors
-    /// [`OperatorDirError::Io`] if the disk refuses.
-    pub fn write_signing_key(&self, file: &[u8]) -> Result<(), OperatorDirError> {
-        self.write("signing.key", file, 0o600)
-    }
-
-    /// What opens the hub's door for this operator.
-    ///
-    /// # Errors
-    /// [`OperatorDirError`] if it is not there or cannot be understood.
-    pub fn api_credential(&self) -> Result<ClientIdentity, OperatorDirError> {
-        let (path, certificate) = self.read("api.crt")?;
-        let leaf = CertificateDer::from_pem_slice(&certificate)
-            .map_err(|source| OperatorDirError::Pem { path, source })?;
-        let (path, key) = self.read("api.key")?;
-        let key = PrivateKeyDer::from_pem_slice(&zeroize::Zeroizing::new(key))
-            .map_err(|source| OperatorDirError::Pem { path, source })?;
-        Ok(ClientIdentity {
-            chain: vec![leaf],
-            key,
-        })
-    }
-
-    /// Writes what opens the hub's door.
-    ///
-    /// # Errors
-    /// [`OperatorDirError::Io`] if the disk refuses.
-    pub fn write_api_credential(&self, certificate_pem: &str, key_pem: &str) -> Result<(), OperatorDirError> {
-        self.write("api.crt", certificate_pem.as_bytes(), 0o644)?;
-        self.write("api.key", key_pem.as_bytes(), 0o600)
+    #[test]
+    fn a_context_is_chosen_by_name_then_by_choice_then_as_the_only_one() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = OperatorDir::new(temp.path(), Arc::new(SystemFiles));
+        let (home, work): (Name, Name) = ("home".parse().unwrap(), "work".parse().unwrap());
+        assert!(matches!(
+            dir.choose(None),
+            Err(OperatorDirError::NoContext { .. })
+        ));
+        std::fs::create_dir_all(temp.path().join("contexts/home")).unwrap();
+        assert_eq!(*dir.choose(None).unwrap().name(), home);
+        std::fs::create_dir_all(temp.path().join("contexts/work")).unwrap();
+        std::fs::create_dir_all(temp.path().join("contexts/.half")).unwrap();
+        assert!(matches!(
+            dir.choose(None),
+            Err(OperatorDirError::WhichContext { .. })
+        ));
+        dir.set_current(&work).unwrap();
+        assert_eq!(*dir.choose(None).unwrap().name(), work);
+        assert_eq!(*dir.choose(Some(&home)).unwrap().name(), home);
+        let unknown = dir.choose(Some(&"far".parse().unwrap()));
+        assert!(matches!(unknown, Err(OperatorDirError::UnknownContext { .. })));
     }
 }

@@ -130,12 +130,18 @@ fn init_again_changes_nothing_and_says_so() {
 fn the_operators_keys_are_outside_the_hubs_directory_and_sealed() {
     let hub = Hub::new();
     assert!(hub.init(&[]).status.success());
-    let key = std::fs::read_to_string(hub.path("operator/signing.key")).unwrap();
+    let key = std::fs::read_to_string(hub.path("operator/contexts/lab.example/signing.key")).unwrap();
     assert!(key.contains("argon2id"), "{key}");
     let hub_files = contents(&hub.path("hub"));
     assert!(hub_files.keys().all(|path| !path.ends_with("signing.key")));
-    let api_key = std::fs::read(hub.path("operator/api.key")).unwrap();
-    assert!(hub_files.values().all(|content| *content != api_key));
+    let credential = std::fs::read_to_string(hub.path("operator/contexts/lab.example/api.pem")).unwrap();
+    let (api_key, _) = credential.split_once("-----END PRIVATE KEY-----").unwrap();
+    let holds_it = |content: &Vec<u8>| {
+        content
+            .windows(api_key.len())
+            .any(|part| part == api_key.as_bytes())
+    };
+    assert!(!hub_files.values().any(holds_it));
 
     let inside = Hub::new();
     let refused = inside.init(&["--operator-dir", inside.path("hub/operator").to_str().unwrap()]);
@@ -162,8 +168,8 @@ fn an_open_signing_key_must_be_asked_for() {
     assert!(hub.init(&["--kdf", "none"]).status.success());
     let mode = |name: &str| std::fs::metadata(hub.path(name)).unwrap().permissions().mode() & 0o777;
     for secret in [
-        "operator/signing.key",
-        "operator/api.key",
+        "operator/contexts/lab.example/signing.key",
+        "operator/contexts/lab.example/api.pem",
         "hub/ca/node-root.key",
         "hub/ca/issuing.key",
         "hub/store/journal",
@@ -175,8 +181,12 @@ fn an_open_signing_key_must_be_asked_for() {
 #[test]
 fn an_operators_directory_in_use_is_never_overwritten() {
     let hub = Hub::new();
-    std::fs::create_dir(hub.path("operator")).unwrap();
-    std::fs::write(hub.path("operator/signing.key"), "another fleet's").unwrap();
+    std::fs::create_dir_all(hub.path("operator/contexts/lab.example")).unwrap();
+    std::fs::write(
+        hub.path("operator/contexts/lab.example/signing.key"),
+        "another fleet's",
+    )
+    .unwrap();
     let refused = hub.init(&[]);
     assert!(
         !refused.status.success() && text(&refused).contains("not empty"),
@@ -184,7 +194,7 @@ fn an_operators_directory_in_use_is_never_overwritten() {
         text(&refused)
     );
     assert_eq!(
-        std::fs::read(hub.path("operator/signing.key")).unwrap(),
+        std::fs::read(hub.path("operator/contexts/lab.example/signing.key")).unwrap(),
         b"another fleet's"
     );
     assert!(!hub.path("hub").exists());

@@ -3,7 +3,7 @@
 //! Two roots that never meet: the node root, over an issuing CA, for hubs and nodes; and the operators' root, for access to
 //! the API. A leaf's name, lifetime and usages come from here and never from a CSR.
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use holdfast_proto::ids::{Digest, TrustDomain};
 use rcgen::{
@@ -12,6 +12,7 @@ use rcgen::{
 };
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
+use x509_parser::prelude::{ASN1Time, FromDer as _, X509Certificate};
 
 use crate::csr::VerifiedCsr;
 use crate::random::Random;
@@ -169,6 +170,18 @@ fn serial(random: &dyn Random) -> SerialNumber {
     SerialNumber::from_slice(&bytes)
 }
 
+/// From when until when a certificate (DER) is good; none if it cannot be read.
+#[must_use]
+pub fn validity(der: &[u8]) -> Option<(SystemTime, SystemTime)> {
+    let (_, certificate) = X509Certificate::from_der(der).ok()?;
+    let time = |time: ASN1Time| {
+        let secs = u64::try_from(time.timestamp()).ok()?;
+        UNIX_EPOCH.checked_add(Duration::from_secs(secs))
+    };
+    let validity = certificate.validity();
+    Some((time(validity.not_before)?, time(validity.not_after)?))
+}
+
 /// A certificate as PEM text (RFC 7468).
 #[must_use]
 pub fn to_pem(der: &[u8]) -> String {
@@ -187,8 +200,6 @@ mod tests {
     use super::*;
     use crate::random::SystemRandom;
     use crate::{csr, spiffe};
-    use std::time::UNIX_EPOCH;
-    use x509_parser::prelude::{FromDer as _, X509Certificate};
 
     const NOW: SystemTime = UNIX_EPOCH;
 

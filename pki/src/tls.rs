@@ -308,5 +308,9 @@ impl ClientCertVerifier for CallerVerifier {
     }
 }
 
+mod stranger;
+
+pub use stranger::stranger_config;
+
 #[cfg(test)]
 mod tests;

@@ -3,6 +3,7 @@
 //! `hft1.` and base64url of: JSON, then the first four bytes of its SHA-256, so that a cut-off paste is told apart from a
 //! wrong one. The operator's CLI makes it; the hub never sees it, nor the secret in it before a node enrols.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
@@ -11,7 +12,7 @@ use holdfast_proto::ids::{Digest, TrustDomain};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::authority::AuthorityPin;
+use crate::authority::{AuthorityPin, KEYS_MAX};
 use crate::envelope::{Envelope, base64_text};
 use crate::grant::JoinGrant;
 
@@ -27,8 +28,8 @@ pub struct JoinToken {
     pub trust_domain: TrustDomain,
     /// The hubs' addresses, `host:port`.
     pub hubs: Vec<String>,
-    /// The fingerprint of the node root: nothing is sent to a hub that is not below it.
-    pub node_root: Digest,
+    /// The fingerprints of the node roots: nothing is sent to a hub that is not below one of them.
+    pub node_roots: BTreeSet<Digest>,
     /// The authority, from the operator's own pin.
     pub authority: AuthorityPin,
     /// The signed join grant.
@@ -84,7 +85,11 @@ impl FromStr for JoinToken {
         }
         // The error of serde_json may quote the text, so it is dropped: the text holds the secret.
         let token: Self = serde_json::from_slice(json).map_err(|_| InvalidToken::Damaged)?;
-        if token.hubs.is_empty() || token.hubs.len() > 16 || token.secret.len() != 32 {
+        if token.hubs.is_empty()
+            || token.hubs.len() > 16
+            || token.node_roots.len() > KEYS_MAX
+            || token.secret.len() != 32
+        {
             return Err(InvalidToken::Damaged);
         }
         Ok(token)
@@ -118,7 +123,7 @@ mod tests {
         JoinToken {
             trust_domain: "lab.example".parse().unwrap(),
             hubs: vec!["hub.lab.example:8443".to_owned()],
-            node_root: Digest::of(b"root"),
+            node_roots: BTreeSet::from([Digest::of(b"root")]),
             authority: AuthorityPin {
                 version: 1,
                 digest: Digest::of(b"authority"),

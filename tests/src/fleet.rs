@@ -302,10 +302,16 @@ impl Fleet {
         self.world.dir(HUB).join("state")
     }
 
-    /// The operator's directory: signing key and credentials.
+    /// The operator's directory, with a context for this fleet.
     #[must_use]
     pub fn operator_dir(&self) -> PathBuf {
         self.world.dir(HUB).join("operator")
+    }
+
+    /// The operator's context: signing key, credential, pins.
+    #[must_use]
+    pub fn context_dir(&self) -> PathBuf {
+        self.operator_dir().join("contexts").join(TRUST_DOMAIN)
     }
 
     /// The state directory of `name`'s agent.

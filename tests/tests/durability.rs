@@ -124,10 +124,10 @@ struct Operator {
 
 impl Operator {
     fn of(fleet: &Fleet) -> Result<Self> {
-        let dir = fleet.operator_dir();
+        let dir = fleet.context_dir();
         let file = std::fs::read(dir.join("signing.key")).context("cannot read the signing key")?;
         Ok(Self {
-            caller: Caller::new(fleet, Some(credential::read(&dir, "api")?))?,
+            caller: Caller::new(fleet, Some(credential::operator(&dir)?))?,
             key: SigningKey::from_file(&file, None)?,
         })
     }

@@ -55,7 +55,7 @@ fn wrong_pin_sends_nothing() -> Result<()> {
         ..token.clone()
     };
     let foreign = JoinToken {
-        node_root: plain.root(),
+        node_roots: [plain.root()].into(),
         ..token.clone()
     };
     let start = |name, token| agent::start(&fleet, "db", name, &token);
@@ -81,7 +81,7 @@ fn wrong_pin_sends_nothing() -> Result<()> {
 
     // An agent that is told to trust this same enemy talks to it: the count can be other than 0.
     let trusting = JoinToken {
-        node_root: plain.root(),
+        node_roots: [plain.root()].into(),
         ..leading_to(8443)
     };
     let agent = agent::start(&fleet, "db", "trusting", &trusting)?;

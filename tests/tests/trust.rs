@@ -45,14 +45,14 @@ fn release_that_no_operator_signed_is_refused() -> Result<()> {
     siege.refuses("signed by a stranger in an operator's name", &forged, not_signed)?;
 
     // Every key that an enemy finds on the hub, and the one that opens the operators' API.
-    let (hub, operator) = (siege.fleet.hub_dir(), siege.fleet.operator_dir());
+    let (hub, operator) = (siege.fleet.hub_dir(), siege.fleet.context_dir());
     for key in ["ca/node-root.key", "ca/issuing.key", "ca/operator-root.key"] {
         let path = hub.join(key);
         let (own, borrowed) = signatures_by(&path, &bare, siege.key.key_id())?;
         siege.refuses(key, &own, not_signed)?;
         siege.refuses(key, &borrowed, not_signed)?;
     }
-    let (own, borrowed) = signatures_by(&operator.join("api.key"), &bare, siege.key.key_id())?;
+    let (own, borrowed) = signatures_by(&operator.join("api.pem"), &bare, siege.key.key_id())?;
     siege.refuses("the API key", &own, not_signed)?;
     siege.refuses("the API key in an operator's name", &borrowed, not_signed)?;
 

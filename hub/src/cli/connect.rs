@@ -1,45 +1,45 @@
 //! Reaching a hub: TCP, TLS against the operator's own pins, gRPC.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use holdfast_pki::authority::TrustedAuthority;
 use holdfast_pki::clock::Clock;
-use holdfast_pki::tls;
+use holdfast_pki::tls::{self, ClientIdentity};
 use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint};
 
 use super::output;
-use crate::operator_dir::{Context, OperatorDir};
 
 /// How long TCP and TLS may take for one address.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// Connects to the first of the context's hubs that answers and is below the pinned root.
-pub(super) async fn connect(
-    dir: &OperatorDir,
-    context: &Context,
+/// TLS settings that trust the hubs below the roots that `authority` names, and show `credential`.
+pub(super) fn pinned(
+    authority: &TrustedAuthority,
+    credential: Option<ClientIdentity>,
     clock: Arc<dyn Clock>,
-) -> anyhow::Result<Channel> {
+) -> Result<ClientConfig, rustls::Error> {
+    let document = authority.document();
+    let (trust_domain, roots) = (document.trust_domain.clone(), document.node_roots.clone());
+    tls::client_config(trust_domain, roots, credential, clock, 0)
+}
+
+/// Connects to the first of `hubs` that answers and that `config` trusts.
+pub(super) async fn connect(hubs: &[String], config: ClientConfig) -> anyhow::Result<Channel> {
+    let tls = TlsConnector::from(Arc::new(config));
     let mut refused = None;
-    for hub in &context.hubs {
-        let config = tls::client_config(
-            context.trust_domain.clone(),
-            BTreeSet::from([context.node_root]),
-            Some(dir.api_credential()?),
-            clock.clone(),
-            0,
-        )
-        .context("the operator's API credential cannot be used")?;
-        match dial(hub.clone(), TlsConnector::from(Arc::new(config))).await {
+    for hub in hubs {
+        match dial(hub.clone(), tls.clone()).await {
             Ok(channel) => return Ok(channel),
             Err(error) => {
-                if context.hubs.len() > 1 {
+                if hubs.len() > 1 {
                     output::remark(&format!("hub {hub}: {error:#}"));
                 }
                 refused = Some(error);

@@ -5,12 +5,18 @@
 
 mod audit;
 mod connect;
+mod context;
+mod login;
 mod node;
+mod operator;
 mod output;
+mod passphrase;
+mod pins;
 mod policy;
 #[cfg(feature = "server")]
 mod server;
 mod session;
+mod signer;
 mod status;
 mod token;
 
@@ -21,6 +27,7 @@ use std::sync::Arc;
 use clap::{Args, Parser, Subcommand};
 use holdfast_pki::clock::SystemClock;
 use holdfast_pki::files::SystemFiles;
+use holdfast_proto::ids::Name;
 use tonic::Code;
 
 pub use output::Format;
@@ -78,6 +85,12 @@ enum Command {
     /// Check, plan and apply a policy
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
+    /// Who may sign and who has access
+    #[command(subcommand)]
+    Operator(operator::OperatorCommand),
+    /// The fleets that this machine knows, and how it gets in
+    #[command(subcommand)]
+    Context(context::ContextCommand),
     /// What was changed, by whom and from where
     #[command(subcommand)]
     Audit(audit::Audit),
@@ -86,16 +99,21 @@ enum Command {
 /// What every operator's command takes.
 #[derive(Debug, Args)]
 pub struct Operator {
-    /// Directory with the operator's credential and pins [default: ~/.config/holdfast]
+    /// Directory with the operator's contexts [default: ~/.config/holdfast]
     #[arg(long, env = "HOLDFAST_OPERATOR_DIR", value_name = "DIR")]
     operator_dir: Option<PathBuf>,
+    /// Which fleet, as `holdfast context list` names it [default: the current one]
+    #[arg(long, env = "HOLDFAST_CONTEXT", value_name = "NAME")]
+    context: Option<Name>,
+    #[command(flatten)]
+    signing: Signing,
     /// How results are printed
     #[arg(short, long, value_enum, default_value_t = Format::Table)]
     output: Format,
 }
 
 /// Where the signing key's passphrase comes from.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct Signing {
     /// File with the signing key's passphrase; asked on the terminal if not given
     #[arg(long, env = "HOLDFAST_PASSPHRASE_FILE", value_name = "FILE")]
@@ -125,7 +143,8 @@ impl Operator {
     }
 
     async fn session(&self) -> anyhow::Result<session::Session> {
-        session::Session::open(self.dir()?, Arc::new(SystemClock)).await
+        let context = self.dir()?.choose(self.context.as_ref())?;
+        session::Session::open(context, Arc::new(SystemClock), &self.signing).await
     }
 }
 
@@ -161,6 +180,8 @@ async fn run(command: Command) -> anyhow::Result<Ending> {
         Command::Token(token) => token.run().await,
         Command::Node(node) => node.run().await,
         Command::Policy(policy) => policy.run().await,
+        Command::Operator(operator) => operator.run().await,
+        Command::Context(context) => context.run().await,
         Command::Audit(audit) => audit.run().await,
     }
 }

@@ -107,6 +107,16 @@ pub(super) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     lines.join("\n")
 }
 
+/// A time that is left, in its largest unit: `3 d`, `7 h`, `12 min`, `40 s`.
+pub(super) fn left(secs: u64) -> String {
+    match secs {
+        0..=119 => format!("{secs} s"),
+        120..=7199 => format!("{} min", secs / 60),
+        7200..=172_799 => format!("{} h", secs / 3600),
+        _ => format!("{} d", secs / 86_400),
+    }
+}
+
 /// Text from a node, a hub or a file, made safe for a terminal: what would steer it is shown, not sent.
 pub(super) fn clean(text: &str) -> String {
     text.chars()

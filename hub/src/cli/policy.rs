@@ -25,7 +25,7 @@ use serde_json::json;
 
 use self::fleet::NodePlan;
 use super::session::{Release, Session};
-use super::{Ending, Format, Operator, Signing, answered, output};
+use super::{Ending, Format, Operator, answered, output};
 
 /// A release may be left for the one before it within a day.
 const RETURN_WITHIN: Duration = Duration::from_secs(86_400);
@@ -78,8 +78,6 @@ pub(super) struct Apply {
     /// How long to wait for the nodes' reports; 0s: do not wait
     #[arg(long, default_value = "2m", value_parser = humantime::parse_duration)]
     wait: Duration,
-    #[command(flatten)]
-    signing: Signing,
     #[command(flatten)]
     operator: Operator,
 }
@@ -364,7 +362,7 @@ impl Apply {
                 within_secs: RETURN_WITHIN.as_secs(),
             }),
         };
-        let key = session.signing_key(&self.signing)?;
+        let key = session.signer(&self.operator.signing)?;
         for slice in considered.policy.slices() {
             session
                 .write_slice(slice.digest(), &slice.to_bytes())
@@ -373,7 +371,7 @@ impl Apply {
         }
         let mut envelope =
             Envelope::unsigned(serde_json::to_vec(&manifest).expect("a struct of texts and numbers"));
-        key.sign(Manifest::KIND, &mut envelope);
+        key.sign(Manifest::KIND, &mut envelope)?;
         let verified = session
             .authority
             .verify::<Manifest>(&envelope, &Act::Release, session.clock.unix_secs())

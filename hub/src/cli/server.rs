@@ -11,7 +11,7 @@ use holdfast_pki::random::SystemRandom;
 use holdfast_proto::ids::{Name, TrustDomain};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Ending, Signing, default_operator_dir, output, session};
+use super::{Ending, Signing, default_operator_dir, output, passphrase};
 use crate::init::{self, Made, Plan};
 use crate::serve::{self, Machine};
 
@@ -84,7 +84,7 @@ impl Init {
             advertise: self.advertise,
         };
         let passphrase = || match self.kdf {
-            Kdf::Argon2id => session::ask_passphrase(&self.signing, true).map(Some),
+            Kdf::Argon2id => passphrase::ask(&self.signing, true).map(Some),
             Kdf::None => Ok(None),
         };
         match init::init(&plan, &machine(), passphrase).await? {

@@ -3,31 +3,32 @@
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
-use holdfast_pki::authority::{Act, AuthorityPin, TrustedAuthority};
+use holdfast_pki::authority::{Act, TrustedAuthority};
 use holdfast_pki::clock::Clock;
 use holdfast_pki::envelope::{Envelope, Verified};
-use holdfast_pki::signing_key::{SigningKey, needs_passphrase};
 use holdfast_policy::release::Manifest;
 use holdfast_policy::slice::Slice;
 use holdfast_proto::ids::{Digest, Generation};
-use holdfast_proto::v1::enrollment_client::EnrollmentClient;
 use holdfast_proto::v1::operator_client::OperatorClient;
 use holdfast_proto::{SLICE_BYTES_MAX, SLICE_CHUNK_BYTES_MAX, v1};
 use tonic::transport::Channel;
-use zeroize::Zeroizing;
 
+use super::login::{self, Age};
+use super::pins::{self, Walked};
+use super::signer::Signer;
 use super::{Signing, connect, output};
-use crate::operator_dir::{Context, OperatorDir, SeenRelease};
+use crate::operator_dir::{Context, ContextDir, SeenRelease};
 
 /// The largest answer of a hub: a page of 500 nodes with their reports.
 const REPLY_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// Whoever signs is told this long before the authority ends.
-const EXPIRY_WARNING_SECS: u64 = 60 * 86_400;
+/// What a hub that shows less than was seen here was told.
+const SHOWN: &str =
+    "The hub was shown it, and serves no release until the epoch is raised (`holdfast epoch raise`)";
 
 /// An operator's session with a hub.
 #[derive(Debug)]
 pub(super) struct Session {
-    dir: OperatorDir,
+    dir: ContextDir,
     pub(super) context: Context,
     pub(super) authority: TrustedAuthority,
     pub(super) client: OperatorClient<Channel>,
@@ -42,26 +43,50 @@ pub(super) struct Release {
 }
 
 impl Session {
-    /// Connects, and walks the authority from the pinned version to the newest one that the hub has.
-    pub(super) async fn open(dir: OperatorDir, clock: Arc<dyn Clock>) -> anyhow::Result<Self> {
+    /// Connects, logging in if the API certificate has ended and renewing it past half of its life, and walks the
+    /// authority from the version that was verified here to the newest that the hub has.
+    pub(super) async fn open(
+        dir: ContextDir,
+        clock: Arc<dyn Clock>,
+        signing: &Signing,
+    ) -> anyhow::Result<Self> {
         let mut context = dir.context()?;
-        let channel = connect::connect(&dir, &context, clock.clone()).await?;
-        let authority = walk(&mut context, channel.clone()).await?;
-        if context.authority != authority.pin() {
-            context.authority = authority.pin();
-            dir.write_context(&context)?;
-        }
-        let left = authority
-            .document()
-            .expires_secs
-            .saturating_sub(clock.unix_secs());
-        if left < EXPIRY_WARNING_SECS {
+        let mut authority = dir.authority(&context.authority)?;
+        let credential = dir.api_credential()?;
+        let age = credential
+            .as_ref()
+            .map_or(Age::Over, |held| login::age(held, clock.unix_secs()));
+        if age == Age::Over {
             output::remark(&format!(
-                "warning: the authority expires in {} days; sign a new version",
-                left / 86_400
+                "logging in to {} as '{}'",
+                context.trust_domain, context.operator
             ));
+            authority = Self::log_in(&dir, &clock, signing).await?;
+            context = dir.context()?;
         }
-        let client = OperatorClient::new(channel).max_decoding_message_size(REPLY_BYTES_MAX);
+        let config = connect::pinned(&authority, dir.api_credential()?, clock.clone())
+            .context("the API certificate cannot be used: get another with `holdfast context login`")?;
+        let channel = connect::connect(&context.hubs, config).await?;
+        let mut client = OperatorClient::new(channel.clone()).max_decoding_message_size(REPLY_BYTES_MAX);
+        if age == Age::Renewable
+            && let Err(error) = login::renew(&dir, &mut client).await
+        {
+            output::remark(&format!("warning: the API certificate is not renewed: {error:#}"));
+        }
+        let authority = match pins::walk(&dir, &mut context, &authority, &channel).await? {
+            Walked::Reached(authority) => authority,
+            Walked::HubBehind => {
+                pins::show(&dir, &mut client).await?;
+                match pins::walk(&dir, &mut context, &authority, &channel).await? {
+                    Walked::Reached(authority) => authority,
+                    Walked::HubBehind => bail!(
+                        "the hub does not have authority version {}, which this machine has verified, and did not take it",
+                        context.authority.version
+                    ),
+                }
+            }
+        };
+        pins::warn_of_expiry(&authority, clock.unix_secs());
         Ok(Self {
             dir,
             context,
@@ -69,6 +94,38 @@ impl Session {
             client,
             clock,
         })
+    }
+
+    /// Gets an API certificate by a signature, whatever credential there is; the authority that was reached meanwhile.
+    pub(super) async fn log_in(
+        dir: &ContextDir,
+        clock: &Arc<dyn Clock>,
+        signing: &Signing,
+    ) -> anyhow::Result<TrustedAuthority> {
+        let mut context = dir.context()?;
+        let known = dir.authority(&context.authority)?;
+        let channel = connect::connect(&context.hubs, connect::pinned(&known, None, clock.clone())?).await?;
+        // The version that lists this operator may be newer than what was verified here.
+        let authority = match pins::walk(dir, &mut context, &known, &channel).await? {
+            Walked::Reached(authority) => authority,
+            // It is told so once this operator is in.
+            Walked::HubBehind => known,
+        };
+        if authority.operator(&context.operator).is_none() {
+            bail!(
+                "authority version {} lists no operator '{}': has an admin added the request yet (`holdfast authority add`)?",
+                authority.document().version,
+                context.operator
+            );
+        }
+        let signer = Signer::open(dir, signing)?;
+        login::login(dir, &context, channel, &signer).await?;
+        Ok(authority)
+    }
+
+    /// Where this context is kept.
+    pub(super) const fn dir(&self) -> &ContextDir {
+        &self.dir
     }
 
     /// The current release with all its slices, verified; none if nothing was released yet.
@@ -81,26 +138,25 @@ impl Session {
             .await?
             .into_inner();
         let Some(envelope) = reply.manifest else {
-            if let Some(seen) = &self.context.highest {
-                bail!(
-                    "the hub shows no release, but this machine has seen {}: was an old backup restored?",
-                    seen.generation
-                );
-            }
-            return Ok(None);
+            let Some(seen) = self.context.highest.clone() else {
+                return Ok(None);
+            };
+            pins::show(&self.dir, &mut self.client).await?;
+            bail!(
+                "the hub shows no release, but this machine has seen {}: was an old backup restored? {SHOWN}",
+                seen.generation
+            );
         };
         let envelope = Envelope::try_from(envelope)?;
-        let manifest: Verified<Manifest> = self
-            .authority
-            .verify(&envelope, &Act::Release, self.clock.unix_secs())
-            .context("the hub's release is not what operators signed")?;
+        let manifest = self.verify_release(&envelope)?;
         let generation = manifest.value().generation();
-        if let Some(seen) = &self.context.highest
+        if let Some(seen) = self.context.highest.clone()
             && (generation < seen.generation
                 || (generation == seen.generation && manifest.digest() != seen.manifest))
         {
+            pins::show(&self.dir, &mut self.client).await?;
             bail!(
-                "the hub shows release {generation} ({}), but this machine has seen {} ({}): was an old backup restored?",
+                "the hub shows release {generation} ({}), but this machine has seen {} ({}): was an old backup restored? {SHOWN}",
                 manifest.digest().short(),
                 seen.generation,
                 seen.manifest.short()
@@ -109,6 +165,23 @@ impl Session {
         self.remember(&manifest)?;
         let slices = self.slices(&manifest).await?;
         Ok(Some(Release { manifest, slices }))
+    }
+
+    /// Verifies a release by the newest authority. One that this machine verified before is known by its digest: the
+    /// authority may have dropped who signed it, and then it waits to be endorsed anew.
+    fn verify_release(&self, envelope: &Envelope) -> anyhow::Result<Verified<Manifest>> {
+        match self
+            .authority
+            .verify(envelope, &Act::Release, self.clock.unix_secs())
+        {
+            Ok(verified) => Ok(verified),
+            Err(refused) => {
+                let seen = self.context.highest.as_ref().map(|seen| seen.manifest);
+                seen.and_then(|seen| TrustedAuthority::recall(envelope, seen))
+                    .ok_or(refused)
+                    .context("the hub's release is not what operators signed")
+            }
+        }
     }
 
     /// The slices of an earlier release, verified; none if the hub does not have it.
@@ -141,17 +214,24 @@ impl Session {
         Ok(slices)
     }
 
-    /// Remembers the highest release seen.
+    /// Remembers the highest release seen, and keeps its manifest.
     pub(super) fn remember(&mut self, manifest: &Verified<Manifest>) -> anyhow::Result<()> {
         let seen = SeenRelease {
             generation: manifest.value().generation(),
             manifest: manifest.digest(),
         };
         if self.context.highest.as_ref() != Some(&seen) {
+            self.dir.write_manifest(manifest.envelope())?;
             self.context.highest = Some(seen);
             self.dir.write_context(&self.context)?;
         }
         Ok(())
+    }
+
+    /// The epoch that operators' signatures have reached.
+    pub(super) async fn epoch(&mut self) -> anyhow::Result<u64> {
+        let now_secs = self.clock.unix_secs();
+        pins::epoch(&self.dir, &self.authority, &mut self.client, now_secs).await
     }
 
     async fn slice(&mut self, digest: Digest) -> anyhow::Result<Slice> {
@@ -207,84 +287,7 @@ impl Session {
     }
 
     /// Opens the operator's signing key, asking for its passphrase if it must.
-    pub(super) fn signing_key(&self, signing: &Signing) -> anyhow::Result<SigningKey> {
-        let file = self.dir.signing_key_file()?;
-        let passphrase = if needs_passphrase(&file)? {
-            Some(ask_passphrase(signing, false)?)
-        } else {
-            None
-        };
-        Ok(SigningKey::from_file(
-            &file,
-            passphrase.as_deref().map(String::as_str),
-        )?)
+    pub(super) fn signer(&self, signing: &Signing) -> anyhow::Result<Signer> {
+        Signer::open(&self.dir, signing)
     }
-}
-
-async fn walk(context: &mut Context, channel: Channel) -> anyhow::Result<TrustedAuthority> {
-    let mut client = EnrollmentClient::new(channel).max_decoding_message_size(REPLY_BYTES_MAX);
-    let AuthorityPin { version, .. } = context.authority;
-    let mut after = version.saturating_sub(1);
-    let mut trusted: Option<TrustedAuthority> = None;
-    loop {
-        let reply = client
-            .get_authority(v1::GetAuthorityRequest { after_version: after })
-            .await?
-            .into_inner();
-        let versions: Vec<Envelope> = reply
-            .versions
-            .into_iter()
-            .map(Envelope::try_from)
-            .collect::<Result<_, _>>()?;
-        let held = match (trusted.take(), versions.first()) {
-            (Some(held), _) => held,
-            (None, Some(first)) => TrustedAuthority::from_pin(first, &context.authority)?,
-            (None, None) => {
-                bail!("the hub does not have authority version {version}, which this machine has verified")
-            }
-        };
-        let walked = held.walk(&versions)?;
-        if walked.document().version == after || versions.is_empty() {
-            return Ok(walked);
-        }
-        after = walked.document().version;
-        trusted = Some(walked);
-    }
-}
-
-/// The passphrase from its file, or from the terminal: twice, if it is new.
-pub(super) fn ask_passphrase(signing: &Signing, new: bool) -> anyhow::Result<Zeroizing<String>> {
-    if let Some(path) = &signing.passphrase_file {
-        let text = Zeroizing::new(
-            std::fs::read_to_string(path)
-                .with_context(|| format!("cannot read the passphrase from {}", path.display()))?,
-        );
-        let line = text.lines().next().unwrap_or_default();
-        if line.is_empty() {
-            bail!(
-                "the first line of {} is empty: it should be the passphrase",
-                path.display()
-            );
-        }
-        return Ok(Zeroizing::new(line.to_owned()));
-    }
-    let ask = |prompt: &str| {
-        rpassword::prompt_password(prompt)
-            .map(Zeroizing::new)
-            .context("there is no terminal to ask for the passphrase on: give --passphrase-file")
-    };
-    let passphrase = ask(if new {
-        "New passphrase for the signing key: "
-    } else {
-        "Passphrase of the signing key: "
-    })?;
-    if new {
-        if passphrase.is_empty() {
-            bail!("the passphrase is empty; to keep the key in the clear say so with --kdf none");
-        }
-        if *ask("Again: ")? != *passphrase {
-            bail!("the two passphrases differ; nothing was made");
-        }
-    }
-    Ok(passphrase)
 }

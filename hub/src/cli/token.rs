@@ -16,7 +16,7 @@ use holdfast_proto::v1;
 use ipnet::IpNet;
 use serde_json::json;
 
-use super::{Ending, Format, Operator, Signing, answered, output};
+use super::{Ending, Format, Operator, answered, output};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Token {
@@ -51,8 +51,6 @@ pub(super) struct Create {
     #[arg(long, value_name = "automatic|manual", default_value_t = Admission::Automatic)]
     admit: Admission,
     #[command(flatten)]
-    signing: Signing,
-    #[command(flatten)]
     operator: Operator,
 }
 
@@ -81,7 +79,7 @@ impl Create {
         let mut session = self.operator.session().await?;
         // The floor below which a node that joins now is never served: the newest release this machine knows of.
         session.release().await?;
-        let key = session.signing_key(&self.signing)?;
+        let key = session.signer(&self.operator.signing)?;
         let mut secret = vec![0; 32];
         SystemRandom.fill(&mut secret);
         let grant = JoinGrant {
@@ -104,7 +102,7 @@ impl Create {
         };
         let mut envelope =
             Envelope::unsigned(serde_json::to_vec(&grant).expect("a struct of texts and numbers"));
-        key.sign(JoinGrant::KIND, &mut envelope);
+        key.sign(JoinGrant::KIND, &mut envelope)?;
         let request = v1::CreateTokenRequest {
             grant: Some((&envelope).into()),
         };
@@ -113,7 +111,7 @@ impl Create {
         let token = JoinToken {
             trust_domain: session.context.trust_domain.clone(),
             hubs: session.context.hubs.clone(),
-            node_root: session.context.node_root,
+            node_roots: session.authority.document().node_roots.clone(),
             authority: session.authority.pin(),
             grant: envelope,
             secret,

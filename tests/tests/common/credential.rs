@@ -7,13 +7,14 @@ use holdfast_pki::tls::ClientIdentity;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-/// The certificates and the key in `dir`, from `NAME.crt` and `NAME.key`.
-pub(crate) fn read(dir: &Path, name: &str) -> Result<ClientIdentity> {
-    let (chain, key) = (dir.join(format!("{name}.crt")), dir.join(format!("{name}.key")));
+/// What lets an operator in, from the context in `dir`.
+pub(crate) fn operator(dir: &Path) -> Result<ClientIdentity> {
+    let path = dir.join("api.pem");
     Ok(ClientIdentity {
-        chain: CertificateDer::pem_file_iter(&chain)
+        chain: CertificateDer::pem_file_iter(&path)
             .and_then(Iterator::collect)
-            .with_context(|| format!("{} holds no certificates", chain.display()))?,
-        key: PrivateKeyDer::from_pem_file(&key).with_context(|| format!("{} holds no key", key.display()))?,
+            .with_context(|| format!("{} holds no certificates", path.display()))?,
+        key: PrivateKeyDer::from_pem_file(&path)
+            .with_context(|| format!("{} holds no key", path.display()))?,
     })
 }

@@ -62,7 +62,7 @@ impl Siege {
         let database = fleet.world.listen("db", DATABASE)?;
         let policy = fleet.policy_dir("held", &[("db.yaml", HELD)])?;
         fleet.policy("apply", &policy, &[]).and_then(Outcome::ok)?;
-        let path = fleet.operator_dir().join("signing.key");
+        let path = fleet.context_dir().join("signing.key");
         let file = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let hub = TakenHub::seize(&mut fleet, "db")?;
         let mut confirmed = ledger(&fleet)?["confirmed"].take();

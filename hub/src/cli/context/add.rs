@@ -1,0 +1,203 @@
+//! `holdfast context add`: how a person begins in a fleet.
+//!
+//! What is trusted comes by another way than the hub: the version and digest of the authority, told by an admin. The keys
+//! are made here. What goes back to the admin is a request, whose fingerprint both compare.
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use clap::{Args, ValueEnum};
+use holdfast_pki::access::OperatorRequest;
+use holdfast_pki::authority::{AuthorityPin, TrustedAuthority};
+use holdfast_pki::clock::SystemClock;
+use holdfast_pki::envelope::Envelope;
+use holdfast_pki::files::{Files as _, SystemFiles};
+use holdfast_pki::random::SystemRandom;
+use holdfast_pki::signing_key::SigningKey;
+use holdfast_pki::tls;
+use holdfast_proto::ids::Name;
+use holdfast_proto::payload::Payload as _;
+use holdfast_proto::v1;
+use holdfast_proto::v1::enrollment_client::EnrollmentClient;
+use serde_json::json;
+
+use crate::cli::signer::Signer;
+use crate::cli::{Ending, Format, Operator, connect, output, passphrase};
+use crate::operator_dir::{Context, ContextDir};
+
+/// How the new signing key's file is sealed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Kdf {
+    /// Under a passphrase
+    Argon2id,
+    /// Not at all: whoever reads the file can sign
+    None,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  \
+    holdfast context add lab --hub hub.lab.example:8443 --operator bob \\\n    \
+    --authority 3:9f2c...e1 --request bob.request\n\n\
+    An admin tells VERSION:DIGEST (`holdfast authority show --pin`) by another way than the hub, takes the request,\n\
+    compares the fingerprint with you, and adds you: `holdfast authority add bob.request --role operator`.")]
+pub(in crate::cli) struct Add {
+    /// What to call the fleet here
+    name: Name,
+    /// A hub's address; may be given several times
+    #[arg(long = "hub", value_name = "HOST:PORT", required = true)]
+    hubs: Vec<String>,
+    /// The authority's version and digest, as an admin told them
+    #[arg(long, value_name = "VERSION:DIGEST", value_parser = pin)]
+    authority: AuthorityPin,
+    /// The name to sign under
+    #[arg(long = "operator", value_name = "NAME")]
+    operator_name: Name,
+    /// Where the request for the admin goes; '-' is standard output
+    #[arg(long, value_name = "FILE", default_value = "-")]
+    request: PathBuf,
+    /// How the signing key's file is sealed
+    #[arg(long, value_enum, default_value_t = Kdf::Argon2id)]
+    kdf: Kdf,
+    #[command(flatten)]
+    operator: Operator,
+}
+
+fn pin(text: &str) -> Result<AuthorityPin, String> {
+    let wanted = || "VERSION:DIGEST wanted, as `holdfast authority show --pin` prints it".to_owned();
+    let (version, digest) = text.split_once(':').ok_or_else(wanted)?;
+    Ok(AuthorityPin {
+        version: u64::from_str(version).map_err(|_| wanted())?,
+        digest: digest.parse().map_err(|_| wanted())?,
+    })
+}
+
+impl Add {
+    pub(in crate::cli) async fn run(self) -> anyhow::Result<Ending> {
+        let dir = self.operator.dir()?;
+        if dir.names()?.contains(&self.name) {
+            bail!("there is a context '{}' already: choose another name", self.name);
+        }
+        let chain = self.fetch_authority().await?;
+        let authority = TrustedAuthority::from_pin(&chain[0], &self.authority)?.walk(&chain)?;
+        // The address is tried as it will be used: pinned to the roots that the authority names.
+        connect::connect(
+            &self.hubs,
+            connect::pinned(&authority, None, Arc::new(SystemClock))?,
+        )
+        .await?;
+
+        let place = dir.context(&self.name);
+        let parent = place.path().parent().expect("below contexts/");
+        SystemFiles
+            .create_dir(dir.path())
+            .context("cannot make the operator's directory")?;
+        SystemFiles
+            .create_dir(parent)
+            .context("cannot make the operator's directory")?;
+        // Made beside its place and renamed: a context is there whole or not at all.
+        let part = parent.join(format!(".{}.{}", self.name, std::process::id()));
+        let made = self.make(&part, &authority, &chain);
+        let request = match made {
+            Ok(request) => request,
+            Err(error) => {
+                let _ = std::fs::remove_dir_all(&part);
+                return Err(error);
+            }
+        };
+        SystemFiles
+            .rename(&part, place.path())
+            .with_context(|| format!("cannot put {} in place", place.path().display()))?;
+        if dir.current()?.is_none() {
+            dir.set_current(&self.name)?;
+        }
+        self.tell(&request)?;
+        Ok(Ending::Done)
+    }
+
+    /// The versions of the authority from the pinned one on. Believed for their digests alone.
+    async fn fetch_authority(&self) -> anyhow::Result<Vec<Envelope>> {
+        let channel = connect::connect(&self.hubs, tls::stranger_config()?).await?;
+        let request = v1::GetAuthorityRequest {
+            after_version: self.authority.version.saturating_sub(1),
+        };
+        let reply = EnrollmentClient::new(channel)
+            .get_authority(request)
+            .await?
+            .into_inner();
+        let chain: Vec<Envelope> = reply
+            .versions
+            .into_iter()
+            .map(Envelope::try_from)
+            .collect::<Result<_, _>>()?;
+        if chain.is_empty() {
+            bail!("the hub has no authority version {}", self.authority.version);
+        }
+        Ok(chain)
+    }
+
+    /// Makes the key and the context in `part`; the signed request.
+    fn make(
+        &self,
+        part: &Path,
+        authority: &TrustedAuthority,
+        chain: &[Envelope],
+    ) -> anyhow::Result<Envelope> {
+        SystemFiles
+            .create_dir(part)
+            .with_context(|| format!("cannot make {}", part.display()))?;
+        let dir = ContextDir::new(self.name.clone(), part.to_owned(), Arc::new(SystemFiles));
+        let passphrase = match self.kdf {
+            Kdf::Argon2id => Some(passphrase::ask(&self.operator.signing, true)?),
+            Kdf::None => None,
+        };
+        let key = SigningKey::generate();
+        dir.write_signing_key(&key.to_file(passphrase.as_deref().map(String::as_str), &SystemRandom))?;
+        let signer = Signer::File(key);
+        let trust_domain = authority.document().trust_domain.clone();
+        let request = OperatorRequest {
+            kind: OperatorRequest::KIND.to_owned(),
+            format: OperatorRequest::FORMAT,
+            trust_domain: trust_domain.clone(),
+            name: self.operator_name.clone(),
+            algorithm: signer.algorithm(),
+            public: signer.public(),
+        };
+        let mut envelope = Envelope::unsigned(serde_json::to_vec(&request).expect("a struct of texts"));
+        signer.sign(OperatorRequest::KIND, &mut envelope)?;
+        dir.write_authority_chain(chain)?;
+        dir.write_context(&Context {
+            format: 1,
+            operator: self.operator_name.clone(),
+            trust_domain,
+            hubs: self.hubs.clone(),
+            authority: authority.pin(),
+            highest: None,
+        })?;
+        Ok(envelope)
+    }
+
+    fn tell(&self, request: &Envelope) -> anyhow::Result<()> {
+        let text = serde_json::to_string(request).expect("texts and bytes");
+        let fingerprint = request.digest();
+        let to_stdout = self.request == Path::new("-");
+        if !to_stdout {
+            SystemFiles
+                .write_atomic(&self.request, text.as_bytes(), 0o644)
+                .with_context(|| format!("cannot write {}", self.request.display()))?;
+        }
+        match self.operator.output {
+            Format::Json => output::json(json!({ "request": request, "fingerprint": fingerprint })),
+            Format::Table if to_stdout => output::say(&text),
+            Format::Table => output::say(&format!("request written to {}", self.request.display())),
+        }
+        output::remark(&format!("fingerprint of the request: {fingerprint}"));
+        output::remark(&format!(
+            "next: give the request to an admin, who compares this fingerprint with you and runs\n  \
+             holdfast authority add REQUEST --role ROLE\nthen: holdfast context login --context {}",
+            self.name
+        ));
+        Ok(())
+    }
+}
