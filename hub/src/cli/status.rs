@@ -7,7 +7,7 @@ use serde_json::json;
 use super::{Ending, Format, Operator, output};
 
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  holdfast status -o json")]
+#[command(after_help = "Example:\n  holdfast status -o json\n\nExit code 3 if the hub holds its releases.")]
 pub(super) struct Status {
     #[command(flatten)]
     operator: Operator,
@@ -21,7 +21,11 @@ impl Status {
             .get_status(v1::GetStatusRequest {})
             .await?
             .into_inner();
-        let release = session.release().await?;
+        // A hub that holds has nothing to show, and says why; anything else that does not verify is an error.
+        let release = match hub.hold.is_empty() {
+            true => session.release().await?,
+            false => None,
+        };
         let generation = release
             .as_ref()
             .map(|release| release.manifest.value().generation());
@@ -34,32 +38,66 @@ impl Status {
                 "serving_since_secs": hub.serving_since_secs,
                 "nodes": hub.nodes,
                 "connected": hub.connected,
+                "pending": hub.pending,
+                "drafts": hub.drafts,
                 "release": generation,
+                "epoch": hub.epoch,
+                "hold": (!hub.hold.is_empty()).then_some(&hub.hold),
                 "authority": { "version": authority.version, "expires_secs": authority.expires_secs },
             })),
             Format::Table => {
-                let age = session.clock.unix_secs().saturating_sub(hub.serving_since_secs);
-                let days = authority.expires_secs.saturating_sub(session.clock.unix_secs()) / 86_400;
-                let release =
-                    generation.map_or_else(|| "none yet".to_owned(), |generation| generation.to_string());
+                let now = session.clock.unix_secs();
+                let left = authority.expires_secs.saturating_sub(now);
+                let released = match generation {
+                    Some(generation) => generation.to_string(),
+                    None if hub.hold.is_empty() => "none yet".to_owned(),
+                    None => "none is served".to_owned(),
+                };
+                let count = |count: u64, what: &str, how: &str| match count {
+                    0 => String::new(),
+                    _ => format!(", {count} {what} ({how})"),
+                };
+                let pending = count(hub.pending, "waiting to be admitted", "`holdfast node pending`");
+                let drafts = count(hub.drafts, "drafts to be signed", "`holdfast draft list`");
                 let rows = [
                     ("trust domain", output::clean(&hub.trust_domain)),
                     (
                         "hub",
-                        format!("version {}, serving for {age} s", output::clean(&hub.hub_version)),
+                        format!(
+                            "version {}, serving for {}",
+                            output::clean(&hub.hub_version),
+                            output::left(now.saturating_sub(hub.serving_since_secs))
+                        ),
                     ),
-                    ("nodes", format!("{}, {} connected", hub.nodes, hub.connected)),
-                    ("release", release),
+                    (
+                        "nodes",
+                        format!("{}, {} connected{pending}", hub.nodes, hub.connected),
+                    ),
+                    ("release", format!("{released}, epoch {}", hub.epoch)),
                     (
                         "authority",
-                        format!("version {}, {days} days left", authority.version),
+                        format!(
+                            "version {}, {} left{drafts}",
+                            authority.version,
+                            output::left(left)
+                        ),
                     ),
                 ];
                 for (what, value) in rows {
                     output::say(&format!("{what:13} {value}"));
                 }
+                if !hub.hold.is_empty() {
+                    let hold = output::clean(&hub.hold);
+                    output::say(&format!("{} {hold}", output::paint("HOLD         ", "31;1")));
+                    output::remark(
+                        "no release is served until an admin raises the epoch: `holdfast epoch raise`",
+                    );
+                }
             }
         }
-        Ok(Ending::Done)
+        Ok(match hub.hold.is_empty() {
+            true => Ending::Done,
+            false => Ending::Changes,
+        })
     }
 }
