@@ -7,11 +7,12 @@ use holdfast_pki::signing_key::SigningKey;
 use holdfast_policy::parse;
 use holdfast_policy::release::{Manifest, SliceRef};
 use holdfast_policy::slice::Slice;
-use holdfast_proto::ids::Digest;
+use holdfast_proto::ids::{Digest, NodeId};
 use holdfast_proto::payload::Payload as _;
-use holdfast_tests::fleet::Fleet;
+use holdfast_tests::fleet::{Fleet, PATIENCE};
 use holdfast_tests::process::Outcome;
 use holdfast_tests::socket::{Listener, Reach};
+use holdfast_tests::wait;
 use serde_json::Value;
 
 use super::taken_hub::TakenHub;
@@ -163,6 +164,23 @@ impl Siege {
     /// How `from` finds the database.
     pub(crate) fn reach(&self, from: &str) -> Result<Reach> {
         self.fleet.world.reach(from, "db", DATABASE)
+    }
+
+    /// The node's id.
+    pub(crate) fn node_id(&self) -> Result<NodeId> {
+        let path = self.fleet.agent_dir("db").join("identity.json");
+        let text = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let identity: Value = serde_json::from_slice(&text)?;
+        let id = identity["node_id"].as_str().context("it holds no node id")?;
+        Ok(id.parse()?)
+    }
+
+    /// Waits until the node has written down what `is_so` looks for.
+    pub(crate) fn until_ledger(&self, what: &str, is_so: impl Fn(&Value) -> bool) -> Result<()> {
+        wait::until(what, PATIENCE, || {
+            let ledger = self.ledger().map_err(|error| format!("{error:#}"))?;
+            is_so(&ledger).then_some(()).ok_or_else(|| ledger.to_string())
+        })
     }
 
     /// What the node has written down.

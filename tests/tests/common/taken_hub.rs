@@ -54,6 +54,8 @@ struct Plot {
     lie: Option<Lie>,
     /// Asked for the authority, it never answers.
     silent: bool,
+    /// What it says of every keep, whoever could have looked.
+    keeps_pass: bool,
     /// Requests of its that the node does not know.
     unsupported: Vec<u64>,
     listening: JoinSet<()>,
@@ -133,6 +135,30 @@ impl TakenHub {
         self.mind.lock().lie = lie;
     }
 
+    /// Says of every keep that a witness saw it pass; or, as at first, that nobody could look.
+    pub(crate) fn vouch_for_keeps(&self, pass: bool) {
+        self.mind.lock().keeps_pass = pass;
+    }
+
+    /// Sends a document as this node's labels.
+    pub(crate) fn tell_labels(&self, document: &Envelope) -> Result<()> {
+        let document = Some(document.into());
+        self.say(hub_message::Kind::LabelChange(v1::LabelChange { document }))
+    }
+
+    /// Sends a document as the next epoch.
+    pub(crate) fn tell_epoch(&self, document: &Envelope) -> Result<()> {
+        let document = Some(document.into());
+        self.say(hub_message::Kind::EpochRaise(v1::EpochRaise { document }))
+    }
+
+    /// Says that there is a newer authority.
+    pub(crate) fn tell_authority(&self, version: u64) -> Result<()> {
+        self.say(hub_message::Kind::AuthorityAdvanced(v1::AuthorityAdvanced {
+            version,
+        }))
+    }
+
     /// Says something that no agent knows, as a newer hub would, and waits until the node has said so.
     pub(crate) fn say_the_unknown(&self, request_id: u64) -> Result<()> {
         self.send(v1::HubMessage {
@@ -148,7 +174,8 @@ impl TakenHub {
         })
     }
 
-    fn say(&self, kind: hub_message::Kind) -> Result<()> {
+    /// Says anything.
+    pub(crate) fn say(&self, kind: hub_message::Kind) -> Result<()> {
         let kind = Some(kind);
         self.send(v1::HubMessage { request_id: 0, kind })
     }
@@ -324,8 +351,16 @@ impl NodeLink for Mind {
         &self,
         request: Request<v1::WitnessKeepsRequest>,
     ) -> Result<Response<v1::WitnessKeepsReply>, Status> {
-        let nobody = vec![v1::Witnessed::default(); request.into_inner().keeps.len()];
-        Ok(Response::new(v1::WitnessKeepsReply { results: nobody }))
+        let answer = match self.lock().keeps_pass {
+            true => v1::Witnessed {
+                witness: "hub".to_owned(),
+                passed: true,
+                detail: String::new(),
+            },
+            false => v1::Witnessed::default(),
+        };
+        let results = vec![answer; request.into_inner().keeps.len()];
+        Ok(Response::new(v1::WitnessKeepsReply { results }))
     }
 
     async fn show(&self, _: Request<Streaming<v1::ShowRequest>>) -> Result<Response<v1::ShowReply>, Status> {
