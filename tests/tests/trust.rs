@@ -6,6 +6,8 @@ mod common {
     pub(crate) mod siege;
     pub(crate) mod taken_hub;
 }
+#[path = "trust/enemy.rs"]
+mod enemy;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

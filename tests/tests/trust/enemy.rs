@@ -1,19 +1,10 @@
-//! What a hub in the enemy's hand can and cannot do, beyond the releases of `trust.rs`: a test for each line of the table in
+//! What a hub in the enemy's hand can and cannot do beside forging releases: a test for each line of the table in
 //! SECURITY.md, those that succeed among them.
-
-mod common {
-    pub(crate) mod forgery;
-    pub(crate) mod hub_tls;
-    pub(crate) mod siege;
-    pub(crate) mod taken_hub;
-}
 
 use std::collections::BTreeMap;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
-use common::forgery::{admin, signed_authority};
-use common::siege::{OPEN, Siege, unsigned};
 use holdfast_pki::authority::Authority;
 use holdfast_pki::clock::{Clock as _, SystemClock};
 use holdfast_pki::envelope::{Envelope, parse_payload};
@@ -32,7 +23,9 @@ use holdfast_tests::socket::Reach;
 use holdfast_tests::wait;
 use serde::Serialize;
 
-const GUARD_TIME: &str = "10s";
+use crate::GUARD_TIME;
+use crate::common::forgery::{admin, signed_authority};
+use crate::common::siege::{OPEN, Siege, unsigned};
 
 /// `document`, signed by `key` as a document of `kind`.
 fn signed(document: &impl Serialize, kind: &str, key: &SigningKey) -> Result<Envelope> {
