@@ -6,7 +6,7 @@ mod common {
     pub(crate) mod siege;
     pub(crate) mod taken_hub;
 }
-#[path = "trust/enemy.rs"]
+#[path = "taken/enemy.rs"]
 mod enemy;
 
 use std::sync::Arc;
