@@ -1,0 +1,138 @@
+//! The one decision over an offered release: [`Ledger::judge`]. Pure: the ledger, the manifest, no clock and no host.
+
+use holdfast_policy::release::Manifest;
+use holdfast_proto::ids::{Digest, Generation};
+
+use super::Ledger;
+
+/// What is to be done with an offered release.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Judgement {
+    /// It is in force already.
+    InForce,
+    /// It is to be applied: newer than anything accepted, or accepted before and never confirmed.
+    Apply,
+    /// It is older, and the highest accepted release allows to return to it.
+    Return,
+}
+
+/// Why an offered release is refused. Nothing was changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RefuseRelease {
+    /// It is for another fleet.
+    #[error("release {0} is for another trust domain")]
+    TrustDomain(Generation),
+    /// It belongs to another epoch.
+    #[error(
+        "release {offered} is of another epoch than this node's ({held}); an epoch is raised only by an operator's signature"
+    )]
+    Epoch {
+        /// What was offered.
+        offered: Generation,
+        /// The epoch held.
+        held: u64,
+    },
+    /// It is older than what was accepted.
+    #[error(
+        "release {offered} is older than {highest}, which was accepted here: was the hub restored from an old backup?"
+    )]
+    Outdated {
+        /// What was offered.
+        offered: Generation,
+        /// The highest accepted.
+        highest: Generation,
+    },
+    /// It is below the floor of the join grant.
+    #[error("release {offered} is below {least}, the least that this node's join grant allows")]
+    BelowFloor {
+        /// What was offered.
+        offered: Generation,
+        /// The floor.
+        least: Generation,
+    },
+    /// Same number, other bytes.
+    #[error(
+        "release {offered} differs from the {offered} that was accepted here: operators signed two under one number, or a hub serves both"
+    )]
+    Equivocation {
+        /// What was offered.
+        offered: Generation,
+    },
+    /// It was undone here before.
+    #[error(
+        "release {offered} cut this node off and was undone; it is not tried again: publish a higher number"
+    )]
+    PinnedOut {
+        /// What was offered.
+        offered: Generation,
+    },
+}
+
+impl Ledger {
+    /// What is to be done with a release whose signatures hold.
+    ///
+    /// # Errors
+    /// [`RefuseRelease`].
+    pub fn judge(
+        &self,
+        manifest: &Manifest,
+        digest: Digest,
+        trust_domain_holds: bool,
+    ) -> Result<Judgement, RefuseRelease> {
+        let offered = manifest.generation();
+        if !trust_domain_holds {
+            return Err(RefuseRelease::TrustDomain(offered));
+        }
+        if offered < self.least {
+            return Err(RefuseRelease::BelowFloor {
+                offered,
+                least: self.least,
+            });
+        }
+        if offered.epoch != self.epoch {
+            return Err(RefuseRelease::Epoch {
+                offered,
+                held: self.epoch,
+            });
+        }
+        if self
+            .confirmed
+            .as_ref()
+            .is_some_and(|held| held.manifest.digest() == digest)
+        {
+            return Ok(Judgement::InForce);
+        }
+        if self.pinned_out.contains(&digest) {
+            return Err(RefuseRelease::PinnedOut { offered });
+        }
+        match &self.highest {
+            None => Ok(Judgement::Apply),
+            Some(highest) if offered > highest.generation => Ok(Judgement::Apply),
+            Some(highest) if offered == highest.generation && digest == highest.manifest => {
+                Ok(Judgement::Apply)
+            }
+            Some(highest) if offered == highest.generation => Err(RefuseRelease::Equivocation { offered }),
+            Some(_) if self.may_return_to(digest) => Ok(Judgement::Return),
+            Some(highest) => Err(RefuseRelease::Outdated {
+                offered,
+                highest: highest.generation,
+            }),
+        }
+    }
+
+    /// Whether the release in force names `digest` as its return, in time, and none was taken yet.
+    fn may_return_to(&self, digest: Digest) -> bool {
+        let in_force = self
+            .confirmed
+            .as_ref()
+            .and_then(|held| Some((held.manifest.digest(), held.manifest().ok()?)));
+        let (Some((in_force, manifest)), Some(highest)) = (in_force, &self.highest) else {
+            return false;
+        };
+        in_force == highest.manifest
+            && !self.return_spent
+            && manifest
+                .return_to
+                .is_some_and(|to| to.manifest == digest && self.running_secs < to.within_secs)
+    }
+}
