@@ -235,6 +235,16 @@ impl Fleet {
         Ok(command)
     }
 
+    /// A command of another operator, whose directory is `dir`, given in the hub's network.
+    ///
+    /// # Errors
+    /// If it cannot be run; how it ended is for the caller to judge.
+    pub fn holdfast_as<S: AsRef<OsStr>>(&self, dir: &Path, words: &[S]) -> Result<Outcome> {
+        let mut command = self.world.command(HUB, binary("holdfast")?);
+        command.env("HOLDFAST_OPERATOR_DIR", dir).args(words);
+        process::run(&command, COMMAND_LIMIT, "")
+    }
+
     /// Runs `holdfast policy VERB DIR OPTIONS`.
     ///
     /// # Errors

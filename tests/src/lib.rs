@@ -12,6 +12,7 @@ pub mod lab;
 pub mod need;
 pub mod nft;
 pub mod node;
+pub mod operator;
 pub mod process;
 pub mod socket;
 pub mod ssh;
