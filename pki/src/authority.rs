@@ -242,6 +242,9 @@ impl Authority {
                     key.name
                 ));
             }
+            if let Err(error) = key.algorithm.check_public(&key.public) {
+                return refuse(format!("the key of {} cannot be used: {error}", key.name));
+            }
             if !ids.insert(key.id) || !names.insert(&key.name) {
                 return refuse(format!("the key or the name of {} is listed twice", key.name));
             }
@@ -253,9 +256,11 @@ impl Authority {
             };
             let able = self.able_to_sign(act).count();
             // Stated thresholds must be reachable, or the fleet could never be changed again.
-            if threshold == 0 || usize::try_from(threshold).is_ok_and(|threshold| threshold > able) {
+            let reachable = able.min(SIGNATURES_MAX);
+            if threshold == 0 || usize::try_from(threshold).is_ok_and(|threshold| threshold > reachable) {
                 return refuse(format!(
-                    "'{act_name}' asks for {threshold} signatures, {able} operators can give one"
+                    "'{act_name}' asks for {threshold} signatures, {able} operators can give one, \
+                     and {SIGNATURES_MAX} are looked at"
                 ));
             }
         }

@@ -4,14 +4,20 @@
 //! [`TrustedAuthority::verify`](crate::authority::TrustedAuthority::verify), so whoever holds one knows that operators
 //! signed it. A payload's digest covers the payload alone, so that signatures can be added later.
 
-use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
+mod algorithm;
+
 use holdfast_proto::ids::{Digest, Name};
 use holdfast_proto::payload::Payload;
 use holdfast_proto::v1;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
+
+pub use algorithm::{Algorithm, InvalidPublicKey, UnknownAlgorithm};
 
 /// The most signatures that are looked at in one envelope.
 pub const SIGNATURES_MAX: usize = 16;
+/// The longest signature that is read: one by a token has about 300 bytes.
+pub const SIGNATURE_BYTES_MAX: usize = 4 * 1024;
 
 /// Exact bytes and signatures over them: nothing is known of either yet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +27,7 @@ pub struct Envelope {
     #[serde(with = "base64_text")]
     pub payload: Vec<u8>,
     /// Who is said to have signed them.
+    #[serde(deserialize_with = "bounded_signatures")]
     pub signatures: Vec<Signature>,
 }
 
@@ -35,34 +42,6 @@ pub struct Signature {
     /// The signature itself.
     #[serde(with = "base64_text")]
     pub signature: Vec<u8>,
-}
-
-/// How a signature was made. The words for ssh-agent keys are reserved: `sshsig-ed25519`, `sshsig-sk-ed25519`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum Algorithm {
-    /// Ed25519 (RFC 8032) over [`signed_bytes`].
-    #[serde(rename = "ed25519")]
-    Ed25519,
-}
-
-impl Algorithm {
-    /// The algorithm's word in documents and on the wire.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Ed25519 => "ed25519",
-        }
-    }
-
-    /// Whether `signature` is one of `public` over `message` ([`signed_bytes`]).
-    #[must_use]
-    pub fn verify(self, public: &[u8], message: &[u8], signature: &[u8]) -> bool {
-        match self {
-            Self::Ed25519 => UnparsedPublicKey::new(&ED25519, public)
-                .verify(message, signature)
-                .is_ok(),
-        }
-    }
 }
 
 /// What a signature over `payload` of the given kind covers: a domain of ours, the kind, and the payload.
@@ -212,12 +191,15 @@ pub enum InvalidEnvelope {
     /// It carries more signatures than are looked at.
     #[error("the envelope has {0} signatures, more than {SIGNATURES_MAX}")]
     Signatures(usize),
+    /// A signature is longer than is read.
+    #[error("a signature of {0} bytes is longer than the {SIGNATURE_BYTES_MAX} that are read")]
+    SignatureBytes(usize),
     /// A key id is no digest.
     #[error(transparent)]
     KeyId(#[from] holdfast_proto::ids::InvalidId),
     /// An algorithm that this build does not know.
-    #[error("signature algorithm '{0}' is not known here; a newer Holdfast may be needed")]
-    Algorithm(String),
+    #[error(transparent)]
+    Algorithm(#[from] UnknownAlgorithm),
 }
 
 impl TryFrom<Option<v1::Envelope>> for Envelope {
@@ -230,26 +212,36 @@ impl TryFrom<Option<v1::Envelope>> for Envelope {
 impl TryFrom<v1::Envelope> for Envelope {
     type Error = InvalidEnvelope;
     fn try_from(wire: v1::Envelope) -> Result<Self, InvalidEnvelope> {
-        if wire.signatures.len() > SIGNATURES_MAX {
-            return Err(InvalidEnvelope::Signatures(wire.signatures.len()));
-        }
+        check_bounds(wire.signatures.iter().map(|signature| signature.signature.len()))?;
         let signatures = wire.signatures.into_iter().map(|signature| {
-            if signature.algorithm != Algorithm::Ed25519.as_str() {
-                return Err(InvalidEnvelope::Algorithm(
-                    signature.algorithm.chars().take(40).collect(),
-                ));
-            }
             Ok(Signature {
                 key_id: signature.key_id.parse()?,
-                algorithm: Algorithm::Ed25519,
+                algorithm: signature.algorithm.parse()?,
                 signature: signature.signature.to_vec(),
             })
         });
         Ok(Self {
             payload: wire.payload.to_vec(),
-            signatures: signatures.collect::<Result<_, _>>()?,
+            signatures: signatures.collect::<Result<_, InvalidEnvelope>>()?,
         })
     }
+}
+
+/// Whether signatures of these lengths are few and short enough, wherever an envelope comes from.
+fn check_bounds(lengths: impl ExactSizeIterator<Item = usize>) -> Result<(), InvalidEnvelope> {
+    if lengths.len() > SIGNATURES_MAX {
+        return Err(InvalidEnvelope::Signatures(lengths.len()));
+    }
+    lengths
+        .max()
+        .filter(|&longest| longest > SIGNATURE_BYTES_MAX)
+        .map_or(Ok(()), |longest| Err(InvalidEnvelope::SignatureBytes(longest)))
+}
+
+fn bounded_signatures<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Signature>, D::Error> {
+    let signatures = Vec::<Signature>::deserialize(deserializer)?;
+    check_bounds(signatures.iter().map(|signature| signature.signature.len())).map_err(D::Error::custom)?;
+    Ok(signatures)
 }
 
 impl From<&Envelope> for v1::Envelope {
@@ -279,5 +271,57 @@ pub(crate) mod base64_text {
         BASE64
             .decode(String::deserialize(deserializer)?)
             .map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wire(algorithm: &str, signature: Vec<u8>, count: usize) -> v1::Envelope {
+        let signature = v1::Signature {
+            key_id: Digest::of(b"key").to_string(),
+            algorithm: algorithm.to_owned(),
+            signature: signature.into(),
+        };
+        v1::Envelope {
+            payload: b"{}".to_vec().into(),
+            signatures: vec![signature; count],
+        }
+    }
+
+    #[test]
+    fn every_algorithm_has_one_word_on_the_wire_and_in_documents() {
+        for algorithm in Algorithm::ALL {
+            let word = algorithm.as_str();
+            let read = Envelope::try_from(wire(word, vec![7], 1)).unwrap();
+            assert_eq!(read.signatures[0].algorithm, algorithm);
+            assert_eq!(serde_json::to_value(algorithm).unwrap(), word);
+        }
+        let unknown = Envelope::try_from(wire("sshsig-rsa", vec![7], 1)).unwrap_err();
+        assert!(unknown.to_string().contains("'sshsig-rsa'"), "{unknown}");
+    }
+
+    #[test]
+    fn too_many_or_too_long_signatures_are_refused_from_the_wire_and_from_json() {
+        for (bytes, count, good) in [
+            (SIGNATURE_BYTES_MAX, SIGNATURES_MAX, true),
+            (SIGNATURE_BYTES_MAX + 1, 1, false),
+            (1, SIGNATURES_MAX + 1, false),
+        ] {
+            let from_wire = Envelope::try_from(wire("ed25519", vec![7; bytes], count));
+            assert_eq!(from_wire.is_ok(), good, "{count} of {bytes} bytes");
+            let signature = Signature {
+                key_id: Digest::of(b"key"),
+                algorithm: Algorithm::Ed25519,
+                signature: vec![7; bytes],
+            };
+            let envelope = Envelope {
+                payload: b"{}".to_vec(),
+                signatures: vec![signature; count],
+            };
+            let from_json = serde_json::from_slice::<Envelope>(&serde_json::to_vec(&envelope).unwrap());
+            assert_eq!(from_json.is_ok(), good, "{count} of {bytes} bytes");
+        }
     }
 }

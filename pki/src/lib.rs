@@ -1,8 +1,8 @@
 //! Who may speak, and what was approved.
 //!
 //! Keys, CSRs, certificates and TLS: [`spiffe`], [`csr`], [`issue`], [`tls`]. What operators sign and how it is verified:
-//! [`envelope`], [`authority`], [`grant`], [`labels`], [`epoch`], [`draft`], [`access`], [`token`], [`signing_key`]; and
-//! what a hub signs of itself: [`checkpoint`]. No sockets.
+//! [`envelope`], [`authority`], [`grant`], [`labels`], [`epoch`], [`draft`], [`access`], [`token`]; with which keys:
+//! [`signing_key`], [`ssh_key`], [`sshsig`]; and what a hub signs of itself: [`checkpoint`]. No sockets.
 //!
 //! [`clock`], [`random`] and [`files`] are the three doors to the machine that both binaries share: each is a trait with
 //! the real thing and, under the feature `testing`, a twin with switches for faults.
@@ -31,5 +31,10 @@ pub mod labels;
 pub mod random;
 pub mod signing_key;
 pub mod spiffe;
+pub mod ssh_key;
+pub mod ssh_wire;
+pub mod sshsig;
+#[cfg(any(test, feature = "testing"))]
+pub mod sshsig_testing;
 pub mod tls;
 pub mod token;

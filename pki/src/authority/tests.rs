@@ -1,5 +1,6 @@
 use super::*;
 use crate::signing_key::SigningKey;
+use crate::sshsig_testing::SshKey;
 
 const NOW: u64 = 1_800_000_000;
 
@@ -228,5 +229,79 @@ fn one_changed_byte_is_noticed_wherever_it_is() {
         let mut bad = good.clone();
         bad.payload[at] ^= 1;
         assert!(pinned(&bad).is_err(), "byte {at}");
+    }
+}
+
+#[test]
+fn keys_in_an_ssh_agent_sign_beside_keys_in_files() {
+    let (ann, bob, eve) = (SigningKey::generate(), SshKey::software(), SshKey::token());
+    let mut document = document(1, None, &[(&ann, "ann", Role::Admin)], 3);
+    document.keys.extend([listed(&bob, "bob"), listed(&eve, "eve")]);
+    let mut envelope = signed(&document, &[&ann]);
+    bob.sign(Authority::KIND, &mut envelope);
+    assert!(pinned(&envelope).is_err(), "two of three");
+    eve.sign(Authority::KIND, &mut envelope);
+    assert!(pinned(&envelope).is_ok());
+}
+
+#[test]
+fn a_key_that_could_never_sign_is_refused_by_its_owners_name() {
+    let key = SshKey::token();
+    let blob = key.public().blob();
+    for (algorithm, public) in [
+        (Algorithm::Ed25519, &[7; 31][..]),
+        (Algorithm::Ed25519, &[7; 33]),
+        (Algorithm::Ed25519, blob),
+        (Algorithm::SshsigEd25519, blob),
+        (Algorithm::SshsigEd25519, &[7; 32]),
+        (Algorithm::SshsigSkEd25519, &blob[..blob.len() - 1]),
+    ] {
+        let ann = SigningKey::generate();
+        let mut document = document(1, None, &[(&ann, "ann", Role::Admin)], 1);
+        document.keys.push(AuthorityKey {
+            id: key_id(algorithm, public),
+            algorithm,
+            public: public.to_vec(),
+            ..listed(&key, "bob")
+        });
+        let refused = pinned(&signed(&document, &[&ann])).unwrap_err().to_string();
+        assert!(refused.contains("the key of bob cannot be used: "), "{refused}");
+    }
+}
+
+#[test]
+fn a_threshold_above_the_signatures_that_are_looked_at_is_refused() {
+    let keys: Vec<_> = (0..=SIGNATURES_MAX).map(|_| SigningKey::generate()).collect();
+    let names: Vec<_> = (0..keys.len()).map(|n| format!("op-{n}")).collect();
+    let admins: Vec<_> = keys
+        .iter()
+        .zip(&names)
+        .map(|(key, name)| (key, name.as_str(), Role::Admin))
+        .collect();
+    let signers: Vec<_> = keys.iter().take(SIGNATURES_MAX).collect();
+    let with = |threshold: usize| {
+        let mut document = document(1, None, &admins, 1);
+        document
+            .thresholds
+            .insert(Act::Release, threshold.try_into().unwrap());
+        pinned(&signed(&document, &signers))
+    };
+    assert!(with(SIGNATURES_MAX).is_ok());
+    assert!(matches!(
+        with(SIGNATURES_MAX + 1),
+        Err(RefuseAuthority::Invalid { .. })
+    ));
+}
+
+/// An admin whose key lies behind an ssh-agent.
+fn listed(key: &SshKey, name: &str) -> AuthorityKey {
+    let algorithm = key.public().key_type().algorithm();
+    let public = key.public().blob().to_vec();
+    AuthorityKey {
+        id: key_id(algorithm, &public),
+        algorithm,
+        public,
+        name: name.parse().unwrap(),
+        role: Role::Admin,
     }
 }
