@@ -26,6 +26,8 @@ pub mod init;
 #[cfg(feature = "server")]
 pub mod links;
 #[cfg(feature = "server")]
+pub mod pending;
+#[cfg(feature = "server")]
 pub mod registry;
 #[cfg(feature = "server")]
 pub mod releases;
@@ -35,5 +37,8 @@ pub mod serve;
 pub mod store;
 #[cfg(feature = "server")]
 pub mod tasks;
+#[cfg(test)]
+#[cfg(feature = "server")]
+mod testing;
 #[cfg(feature = "server")]
 pub mod witness;

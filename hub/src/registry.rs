@@ -378,7 +378,8 @@ impl Registry {
         Ok(fleet)
     }
 
-    async fn all(&self, prefix: &str) -> Result<Vec<Entry>, RegistryError> {
+    /// Every entry whose key begins with `prefix`.
+    pub(crate) async fn all(&self, prefix: &str) -> Result<Vec<Entry>, RegistryError> {
         let mut entries = Vec::new();
         let mut rest = Some(Span::prefix(prefix));
         while let Some(span) = rest {
@@ -414,7 +415,8 @@ pub fn to_record(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).expect("records are structs of texts and numbers")
 }
 
-fn read_record<T: DeserializeOwned>(entry: &Entry) -> Result<T, RegistryError> {
+/// Reads what [`to_record`] wrote.
+pub(crate) fn read_record<T: DeserializeOwned>(entry: &Entry) -> Result<T, RegistryError> {
     serde_json::from_slice(&entry.value).map_err(|source| RegistryError::Record {
         key: entry.key.clone(),
         source,

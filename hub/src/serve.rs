@@ -24,6 +24,7 @@ use crate::director::Director;
 use crate::links::Links;
 use crate::registry::Registry;
 use crate::releases;
+use crate::store::Store;
 use crate::store::embedded::JournalStore;
 use crate::store::lock::DirLock;
 use crate::tasks::Tasks;
@@ -60,52 +61,39 @@ pub async fn serve(
     raise_open_files();
     let dir = HubDir::new(dir);
     let config = Config::read(&dir, &*machine.files)?;
-    let Machine { clock, random, files } = machine;
     let lock = DirLock::acquire(&dir.store()).context("cannot lock the hub's store")?;
-    let store = JournalStore::open(lock, &*files, clock.clone()).context("cannot open the hub's store")?;
-    let registry = Registry::new(Arc::new(store));
-    let authority = registry.authority(&config.authority).await?;
-    let ca = HubCa::load(&dir, &config, &*files, clock.clone(), random.clone())?;
-    let release = releases::current(&registry)
-        .await
-        .context("cannot read the current release")?;
-    let director = Arc::new(Director::new(registry.clone(), release));
+    let store = JournalStore::open(lock, &*machine.files, machine.clock.clone())
+        .context("cannot open the hub's store")?;
+    let tasks = Tasks::default();
+    let (drain, draining) = watch::channel(false);
+    let hub = open(
+        &dir,
+        &config,
+        Arc::new(store),
+        &machine,
+        tasks.clone(),
+        draining.clone(),
+    )
+    .await?;
 
-    let leaf = Arc::new(HubLeaf::new(ca.issue_hub()?));
+    let leaf = Arc::new(HubLeaf::new(hub.ca.issue_hub()?));
     let tls = tls::server_config(
         config.trust_domain.clone(),
-        ca.node_root(),
-        ca.operator_root(),
+        hub.ca.node_root(),
+        hub.ca.operator_root(),
         leaf.clone(),
-        clock.clone(),
+        machine.clock.clone(),
     )?;
     let listener = match listener {
         Some(listener) => listener,
         None => listen(config.listen).await?,
     };
-
-    let tasks = Tasks::default();
-    let (drain, draining) = watch::channel(false);
-    let hub = Arc::new(Hub {
-        registry,
-        ca,
-        links: Links::default(),
-        director: director.clone(),
-        authority_pin: config.authority,
-        instance: random.unique_id(),
-        serving_since_secs: clock.unix_secs(),
-        clock,
-        random,
-        tasks: tasks.clone(),
-        draining: draining.clone(),
-    });
-    tasks.spawn("director", director.run());
+    tasks.spawn("director", hub.director.clone().run());
     tasks.spawn("hub leaf", renew_leaf(hub.clone(), leaf));
     let connections = acceptor::accept(listener, Arc::new(tls), &tasks);
     tracing::info!(
         listen = %config.listen,
         trust_domain = %config.trust_domain,
-        authority = authority.document().version,
         instance = %hub.instance,
         "serving"
     );
@@ -138,6 +126,44 @@ pub async fn serve(
     };
     tasks.abort_all();
     ended
+}
+
+/// Builds the hub of `dir` over its opened store: all but the door.
+///
+/// # Errors
+/// What in the directory or the store cannot be used.
+pub(crate) async fn open(
+    dir: &HubDir,
+    config: &Config,
+    store: Arc<dyn Store>,
+    machine: &Machine,
+    tasks: Tasks,
+    draining: watch::Receiver<bool>,
+) -> anyhow::Result<Arc<Hub>> {
+    let Machine { clock, random, files } = machine.clone();
+    let registry = Registry::new(store);
+    let authority = registry.authority(&config.authority).await?;
+    let ca = HubCa::load(dir, config, &*files, clock.clone(), random.clone())?;
+    let release = releases::current(&registry)
+        .await
+        .context("cannot read the current release")?;
+    tracing::info!(
+        authority = authority.document().version,
+        "the store holds together"
+    );
+    Ok(Arc::new(Hub {
+        ca,
+        links: Links::default(),
+        director: Arc::new(Director::new(registry.clone(), release)),
+        registry,
+        authority_pin: config.authority.clone(),
+        instance: random.unique_id(),
+        serving_since_secs: clock.unix_secs(),
+        clock,
+        random,
+        tasks,
+        draining,
+    }))
 }
 
 async fn listen(address: SocketAddr) -> anyhow::Result<Box<dyn Listener>> {

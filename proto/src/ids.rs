@@ -92,6 +92,12 @@ impl NodeId {
         Self(Digest::of(spki_der))
     }
 
+    /// The digest that it is.
+    #[must_use]
+    pub const fn digest(&self) -> Digest {
+        self.0
+    }
+
     /// The first 12 hex digits: for people, never for a decision.
     #[must_use]
     pub fn short(&self) -> String {

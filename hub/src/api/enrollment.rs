@@ -2,16 +2,18 @@
 
 use std::sync::Arc;
 
-use holdfast_pki::authority::Act;
-use holdfast_pki::csr::{self, VerifiedCsr};
-use holdfast_pki::grant::JoinGrant;
-use holdfast_proto::ids::{Digest, Name, NodeId, UniqueId};
+use holdfast_pki::authority::{Act, TrustedAuthority};
+use holdfast_pki::csr;
+use holdfast_pki::grant::{Admission, JoinGrant};
+use holdfast_proto::ids::{Digest, NodeId, UniqueId};
 use holdfast_proto::v1;
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 
+use super::admission::{join, new_node, waits};
 use super::{Hub, caller, invalid, told};
 use crate::acceptor::Caller;
-use crate::registry::{InventoryRecord, NodeRecord, NodeStatus, Registry, RegistryError, to_record};
+use crate::pending::{self, Candidate, PendingRecord};
+use crate::registry::{NodeRecord, Registry, RegistryError, to_record};
 use crate::store::txn::{CommitError, Precondition, Txn};
 
 /// The most authority versions in one answer.
@@ -26,7 +28,10 @@ impl v1::enrollment_server::Enrollment for Service {
         let caller = caller(&request)?;
         let request = request.into_inner();
         let result = self.0.enroll(&caller, request).await;
-        if let Err(status) = &result {
+        // A machine that waits asks every few seconds; it was logged when it came.
+        if let Err(status) = &result
+            && status.code() != Code::FailedPrecondition
+        {
             tracing::warn!(peer.addr = %caller.address, reason = status.message(), "enrolment refused");
         }
         result.map(Response::new)
@@ -59,12 +64,24 @@ impl v1::enrollment_server::Enrollment for Service {
 }
 
 impl Hub {
-    async fn enroll(&self, caller: &Caller, request: v1::EnrollRequest) -> Result<v1::EnrollReply, Status> {
+    pub(crate) async fn enroll(
+        &self,
+        caller: &Caller,
+        request: v1::EnrollRequest,
+    ) -> Result<v1::EnrollReply, Status> {
         let csr = csr::verify(&request.csr_der).map_err(|error| invalid(&error))?;
-        let name: Name = request.name.parse().map_err(|error| invalid(&error))?;
         let grant_id: UniqueId = request.grant_id.parse().map_err(|error| invalid(&error))?;
-        let grant = self.admitting_grant(&grant_id, &request, &name, caller).await?;
-        let node = self.node_for(caller, &grant, &csr, name, &request).await?;
+        let candidate = Candidate {
+            id: csr.node_id(),
+            name: request.name.parse().map_err(|error| invalid(&error))?,
+            address: caller.address.ip().to_string(),
+            boot_id: request.boot_id.chars().take(64).collect(),
+            inventory: request.inventory.unwrap_or_default().into(),
+        };
+        let grant = self
+            .admitting_grant(&grant_id, &request.secret, &candidate, caller)
+            .await?;
+        let node = self.node_for(caller, &grant, &candidate).await?;
 
         let chain = self
             .ca
@@ -86,41 +103,35 @@ impl Hub {
         })
     }
 
-    /// The grant, if its token's secret, time, place and names admit this node.
+    /// The grant, if its token's secret, time, place and names admit this machine, or let it wait.
     ///
     /// An unknown grant and a wrong secret get the same answer: whoever guesses learns nothing.
     async fn admitting_grant(
         &self,
         id: &UniqueId,
-        request: &v1::EnrollRequest,
-        name: &Name,
+        secret: &[u8],
+        candidate: &Candidate,
         caller: &Caller,
     ) -> Result<JoinGrant, Status> {
         let unknown = || Status::permission_denied("this join token is not known here");
-        let envelope = self.registry.grant(id).await?.ok_or_else(unknown)?;
-        let now = self.clock.unix_secs();
         // Verified again at each use: an operator who was dropped since admits nobody any more.
-        let verified = self
-            .authority()
-            .await?
-            .verify::<JoinGrant>(&envelope, &Act::Join, now);
-        let grant = verified
-            .map_err(|error| Status::permission_denied(told(&error)))?
-            .value()
-            .clone();
-        if Digest::of(&request.secret) != grant.secret_digest {
+        let authority = self.authority().await?;
+        let grant = self.verified_grant(&authority, id).await?.ok_or_else(unknown)?;
+        if Digest::of(secret) != grant.secret_digest {
             return Err(unknown());
         }
         let refuse = |why: String| Err(Status::permission_denied(why));
-        if now >= grant.not_after_secs {
+        let now = self.clock.unix_secs();
+        if now >= grant.not_after_secs && !self.came_in_time(&grant, &candidate.id).await? {
             return refuse(format!(
                 "the join token expired {} s ago: make a new one",
                 now - grant.not_after_secs
             ));
         }
-        if !grant.name_pattern.matches(name.as_str()) {
+        if !grant.name_pattern.matches(candidate.name.as_str()) {
             return refuse(format!(
-                "the join token admits no node named '{name}': give --name, or make another token"
+                "the join token admits no node named '{}': give --name, or make another token",
+                candidate.name
             ));
         }
         if !grant.covers(caller.address.ip()) {
@@ -132,44 +143,79 @@ impl Hub {
         Ok(grant)
     }
 
-    /// The node of this key: the one that enrolled with it by the same grant before, or a new one for one of the grant's uses.
+    /// The grant with this id, if there is one; it must be signed as `authority` asks.
+    pub(super) async fn verified_grant(
+        &self,
+        authority: &TrustedAuthority,
+        id: &UniqueId,
+    ) -> Result<Option<JoinGrant>, Status> {
+        let Some(envelope) = self.registry.grant(id).await? else {
+            return Ok(None);
+        };
+        let now = self.clock.unix_secs();
+        let verified = authority.verify::<JoinGrant>(&envelope, &Act::Join, now);
+        let verified = verified.map_err(|error| Status::permission_denied(told(&error)))?;
+        Ok(Some(verified.value().clone()))
+    }
+
+    /// The node of this key: the one that enrolled with it by the same grant before, or a new one for one of the grant's
+    /// uses. Under a grant by which operators admit, a place among those that wait, and the word to come again.
     ///
-    /// The use is spent in the transaction that makes the node, so that no crash and no race can spend one without the
-    /// other.
+    /// The use is spent in the transaction that makes the node or the place, so that no crash and no race can spend one
+    /// without the other.
     async fn node_for(
         &self,
         caller: &Caller,
         grant: &JoinGrant,
-        csr: &VerifiedCsr,
-        name: Name,
-        request: &v1::EnrollRequest,
+        candidate: &Candidate,
     ) -> Result<NodeRecord, Status> {
-        let id = csr.node_id();
+        let id = &candidate.id;
         // Every round but the last lost a race for a slot; the slots run out.
         for _ in 0..=grant.uses {
-            if let Some(node) = self.registry.node(&id).await? {
+            if let Some(node) = self.registry.node(id).await? {
                 return same_again(node.value, grant);
             }
-            if let Some(other) = self.registry.node_named(&name).await? {
-                return Err(Status::already_exists(format!(
-                    "the name '{name}' belongs to node {}: give --name, or `holdfast node remove {name}` first",
-                    other.value.id.short()
-                )));
+            if let Some(place) = pending::read(&self.registry, id).await? {
+                return Err(self.still_waits(caller, grant, candidate, place).await?);
             }
-            let Some(slot) = self.free_slot(grant, &id).await? else {
+            self.must_be_free(&candidate.name).await?;
+            let Some(slot) = self.free_slot(grant, id).await? else {
                 return Err(Status::resource_exhausted(format!(
                     "the join token's {} uses are spent: make a new one",
                     grant.uses
                 )));
             };
-            let (node, txn) = self.new_node(caller, grant, csr, &name, slot, request);
-            match self.registry.store().commit(txn).await {
-                Ok(_) => {
+            let now = self.clock.unix_secs();
+            let (what, on) = match grant.admission {
+                Admission::Automatic => ("enroll node", Registry::node_key(id)),
+                Admission::Manual => ("ask to join", pending::key(id)),
+            };
+            let who = format!("token {}", grant.id);
+            let (audit_id, entry) = self.audit_as(who, caller, what, on.to_string(), Some(id.digest()));
+            let use_key = Registry::use_key(&grant.id, slot);
+            let txn = Txn::new(&audit_id, &entry)
+                .require(use_key.clone(), Precondition::Absent)
+                .put(use_key, to_record(id))
+                .require(pending::key(id), Precondition::Absent);
+            let node = new_node(grant, candidate, now);
+            let txn = match grant.admission {
+                Admission::Automatic => join(txn, &node, candidate),
+                Admission::Manual => {
+                    let place = PendingRecord::new(grant.id, slot, candidate.clone(), now);
+                    txn.put(pending::key(id), to_record(&place))
+                }
+            };
+            match (self.registry.store().commit(txn).await, grant.admission) {
+                (Ok(_), Admission::Automatic) => {
                     self.director.fleet_changed();
                     return Ok(node);
                 }
-                Err(CommitError::Conflict { .. }) => {}
-                Err(error) => return Err(RegistryError::from(error).into()),
+                (Ok(_), Admission::Manual) => {
+                    tracing::info!(node.id = %id, name = %candidate.name, grant = %grant.id, peer.addr = %caller.address, "a machine waits for admission");
+                    return Err(waits(id));
+                }
+                (Err(CommitError::Conflict { .. }), _) => {}
+                (Err(error), _) => return Err(RegistryError::from(error).into()),
             }
         }
         Err(Status::aborted(
@@ -194,59 +240,6 @@ impl Hub {
             }
         }
         Ok(None)
-    }
-
-    fn new_node(
-        &self,
-        caller: &Caller,
-        grant: &JoinGrant,
-        csr: &VerifiedCsr,
-        name: &Name,
-        slot: u32,
-        request: &v1::EnrollRequest,
-    ) -> (NodeRecord, Txn) {
-        let now = self.clock.unix_secs();
-        let node = NodeRecord {
-            format: 1,
-            id: csr.node_id(),
-            name: name.clone(),
-            labels: grant.labels.clone(),
-            labels_version: 1,
-            grant: grant.id,
-            within: grant.within.clone(),
-            enrolled_secs: now,
-            removed_secs: None,
-        };
-        let status = NodeStatus {
-            format: 1,
-            address: caller.address.ip().to_string(),
-            at_secs: now,
-            agent_version: String::new(),
-            boot_id: request.boot_id.chars().take(64).collect(),
-            inventory: InventoryRecord::from(request.inventory.clone().unwrap_or_default()),
-            accepted: None,
-            confirmed: None,
-            labels_version: 0,
-            authority_version: 0,
-        };
-        let (use_key, node_key, name_key) = (
-            Registry::use_key(&grant.id, slot),
-            Registry::node_key(&node.id),
-            Registry::name_key(name),
-        );
-        let who = format!("token {}", grant.id);
-        let digest = Some(Digest::of(csr.spki_der()));
-        let (audit_id, entry) =
-            self.audit_as(who, caller, "enroll node", format!("node/{}", node.id), digest);
-        let txn = Txn::new(&audit_id, &entry)
-            .require(use_key.clone(), Precondition::Absent)
-            .require(node_key.clone(), Precondition::Absent)
-            .require(name_key.clone(), Precondition::Absent)
-            .put(use_key, to_record(&node.id))
-            .put(node_key, to_record(&node))
-            .put(name_key, to_record(&node.id))
-            .put(Registry::status_key(&node.id), to_record(&status));
-        (node, txn)
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! [`authz::TABLE`] says who may call what, and runs before every handler.
 
+mod admission;
 pub mod authz;
 mod enrollment;
 mod login;

@@ -5,6 +5,7 @@ use tonic::Status;
 
 use crate::acceptor::Caller;
 use crate::api::Hub;
+use crate::pending;
 
 impl Hub {
     pub(super) async fn get_status(
@@ -20,6 +21,7 @@ impl Hub {
             serving_since_secs: self.serving_since_secs,
             nodes: fleet.len() as u64,
             connected: self.links.count() as u64,
+            pending: pending::waiting(&self.registry).await?.len() as u64,
             ..v1::GetStatusReply::default()
         })
     }

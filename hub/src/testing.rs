@@ -1,0 +1,267 @@
+//! A hub over a store in memory, with operators whose keys the test holds: for the tests of what the hub decides.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use holdfast_pki::authority::{Act, Authority, AuthorityKey, AuthorityPin, Role};
+use holdfast_pki::clock::TestClock;
+use holdfast_pki::csr;
+use holdfast_pki::envelope::{Algorithm, Envelope};
+use holdfast_pki::files::SystemFiles;
+use holdfast_pki::grant::{Admission, JoinGrant};
+use holdfast_pki::random::SystemRandom;
+use holdfast_pki::signing_key::SigningKey;
+use holdfast_pki::spiffe::{Identity, SpiffeId};
+use holdfast_proto::ids::{Digest, Generation, TrustDomain};
+use holdfast_proto::labels::Labels;
+use holdfast_proto::payload::Payload;
+use holdfast_proto::v1;
+use serde::Serialize;
+use tokio::sync::watch;
+
+use crate::acceptor::Caller;
+use crate::api::Hub;
+use crate::config::{Config, HubDir};
+use crate::init::{self, Plan};
+use crate::registry::{NodeRecord, Registry, to_record};
+use crate::serve::{self, Machine};
+use crate::store::Store;
+use crate::store::audit::{AuditEntry, AuditId, Outcome};
+use crate::store::memory::MemoryStore;
+use crate::store::txn::Txn;
+use crate::tasks::Tasks;
+
+/// When the tests' clocks begin.
+pub(crate) const NOW: u64 = 1_800_000_000;
+/// The secret of every grant that [`TestHub::grant`] makes.
+pub(crate) const SECRET: [u8; 32] = [7; 32];
+
+/// The fleet of every test hub.
+pub(crate) fn fleet() -> TrustDomain {
+    "lab.example".parse().unwrap()
+}
+
+/// A document around which `keys` put their signatures.
+pub(crate) fn signed<T: Payload + Serialize>(document: &T, keys: &[&SigningKey]) -> Envelope {
+    let mut envelope = Envelope::unsigned(serde_json::to_vec(document).unwrap());
+    for key in keys {
+        key.sign(T::KIND, &mut envelope);
+    }
+    envelope
+}
+
+/// Labels from pairs.
+pub(crate) fn labels(pairs: &[(&str, &str)]) -> Labels {
+    let pairs: BTreeMap<_, _> = pairs
+        .iter()
+        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+        .collect();
+    pairs.try_into().unwrap()
+}
+
+/// A hub, its directory, and its operators.
+pub(crate) struct TestHub {
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) clock: Arc<TestClock>,
+    /// Ann's, an admin.
+    pub(crate) ann: SigningKey,
+    /// Bob's, an operator.
+    pub(crate) bob: SigningKey,
+    /// The newest version that the test published.
+    pub(crate) authority: Authority,
+    pub(crate) store: Arc<dyn Store>,
+    _dir: tempfile::TempDir,
+    _drain: watch::Sender<bool>,
+}
+
+impl TestHub {
+    /// A hub at authority version 1, of Ann and Bob, where one signature is enough for everything.
+    pub(crate) async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Arc::new(TestClock::at(NOW));
+        let plan = Plan {
+            dir: dir.path().join("hub"),
+            operator_dir: dir.path().join("operator"),
+            operator: "ann".parse().unwrap(),
+            trust_domain: fleet(),
+            listen: "127.0.0.1:0".parse().unwrap(),
+            advertise: vec!["127.0.0.1:1".to_owned()],
+        };
+        init::init(&plan, &machine(&clock), || Ok(None)).await.unwrap();
+        let (ann, bob) = (SigningKey::generate(), SigningKey::generate());
+        let authority = Authority {
+            kind: Authority::KIND.to_owned(),
+            format: Authority::FORMAT,
+            trust_domain: fleet(),
+            version: 1,
+            previous: None,
+            issued_secs: NOW,
+            expires_secs: NOW + 1_000_000_000,
+            keys: [("ann", &ann, Role::Admin), ("bob", &bob, Role::Operator)]
+                .map(|(name, key, role)| AuthorityKey {
+                    id: key.key_id(),
+                    algorithm: Algorithm::Ed25519,
+                    public: key.public(),
+                    name: name.parse().unwrap(),
+                    role,
+                })
+                .to_vec(),
+            thresholds: Act::REQUIRED.into_iter().map(|act| (act, 1)).collect(),
+            revoked: BTreeSet::new(),
+            node_roots: BTreeSet::from([Digest::of(b"root")]),
+        };
+        let envelope = signed(&authority, &[&ann]);
+        // The real authority's key lies sealed in the operator's directory: the test puts its own in the place of it.
+        let mut config = Config::read(&HubDir::new(&plan.dir), &SystemFiles).unwrap();
+        config.authority = AuthorityPin {
+            version: 1,
+            digest: envelope.digest(),
+        };
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::new(clock.clone()));
+        put(&store, &clock, Registry::authority_key(1), to_record(&envelope)).await;
+        let (drain, draining) = watch::channel(false);
+        let hub = open(&dir, &config, &store, &clock, draining).await;
+        Self {
+            hub,
+            clock,
+            ann,
+            bob,
+            authority,
+            store,
+            _dir: dir,
+            _drain: drain,
+        }
+    }
+
+    /// An operator who calls from the management network.
+    #[expect(clippy::unused_self, reason = "the caller belongs to the hub's fleet")]
+    pub(crate) fn operator(&self, name: &str) -> Caller {
+        caller(Some(Identity::Operator(name.parse().unwrap())))
+    }
+
+    /// A next version of the authority that `change` makes of the present one, signed by Ann, and in the store.
+    pub(crate) async fn advance_authority(&mut self, change: impl FnOnce(&mut Authority)) -> Envelope {
+        let envelope = self.next_authority(change);
+        let key = Registry::authority_key(self.authority.version);
+        put(&self.store, &self.clock, key, to_record(&envelope)).await;
+        envelope
+    }
+
+    /// A next version of the authority, signed by Ann, that the hub does not know.
+    pub(crate) fn next_authority(&mut self, change: impl FnOnce(&mut Authority)) -> Envelope {
+        let previous = Digest::of(&serde_json::to_vec(&self.authority).unwrap());
+        self.authority.version += 1;
+        self.authority.previous = Some(previous);
+        change(&mut self.authority);
+        signed(&self.authority, &[&self.ann])
+    }
+
+    /// A join grant that Bob signed, in the hub's store. Its token's secret is [`SECRET`].
+    pub(crate) async fn grant(&self, uses: u32, admission: Admission) -> JoinGrant {
+        let grant = JoinGrant {
+            kind: JoinGrant::KIND.to_owned(),
+            format: JoinGrant::FORMAT,
+            trust_domain: fleet(),
+            id: self.hub.random.unique_id(),
+            uses,
+            not_after_secs: NOW + 3600,
+            labels: labels(&[("role", "db")]),
+            name_pattern: "*".parse().unwrap(),
+            within: Vec::new(),
+            least_generation: Generation { epoch: 1, number: 0 },
+            admission,
+            secret_digest: Digest::of(&SECRET),
+        };
+        let envelope = signed(&grant, &[&self.bob]);
+        put(
+            &self.store,
+            &self.clock,
+            Registry::grant_key(&grant.id),
+            to_record(&envelope),
+        )
+        .await;
+        grant
+    }
+
+    /// What a new machine with the grant's token asks.
+    pub(crate) fn enroll_request(grant: &JoinGrant, name: &str) -> v1::EnrollRequest {
+        v1::EnrollRequest {
+            grant_id: grant.id.to_string(),
+            secret: SECRET.to_vec().into(),
+            csr_der: csr::create(&csr::new_key().unwrap()).unwrap().to_vec().into(),
+            name: name.to_owned(),
+            boot_id: "boot-1".to_owned(),
+            inventory: Some(v1::Inventory {
+                hostname: name.to_owned(),
+                ..v1::Inventory::default()
+            }),
+        }
+    }
+
+    /// A node that enrolled by a grant of its own, with the labels `role=db`.
+    pub(crate) async fn enrolled(&self, name: &str) -> NodeRecord {
+        let grant = self.grant(1, Admission::Automatic).await;
+        let request = Self::enroll_request(&grant, name);
+        self.hub.enroll(&caller(None), request).await.unwrap();
+        let node = self.hub.registry.node_named(&name.parse().unwrap()).await;
+        node.unwrap().unwrap().value
+    }
+}
+
+fn machine(clock: &Arc<TestClock>) -> Machine {
+    Machine {
+        clock: clock.clone(),
+        random: Arc::new(SystemRandom),
+        files: Arc::new(SystemFiles),
+    }
+}
+
+async fn open(
+    dir: &tempfile::TempDir,
+    config: &Config,
+    store: &Arc<dyn Store>,
+    clock: &Arc<TestClock>,
+    draining: watch::Receiver<bool>,
+) -> Arc<Hub> {
+    let dir = HubDir::new(dir.path().join("hub"));
+    let opened = serve::open(
+        &dir,
+        config,
+        store.clone(),
+        &machine(clock),
+        Tasks::default(),
+        draining,
+    )
+    .await;
+    opened.unwrap()
+}
+
+/// Somebody who calls from the management network.
+pub(crate) fn caller(identity: Option<Identity>) -> Caller {
+    Caller {
+        address: "10.77.0.9:40000".parse().unwrap(),
+        id: identity.map(|identity| SpiffeId {
+            trust_domain: fleet(),
+            identity,
+        }),
+    }
+}
+
+fn audit(clock: &Arc<TestClock>) -> (AuditId, AuditEntry) {
+    let entry = AuditEntry {
+        at_secs: NOW,
+        who: "test".to_owned(),
+        what: "set up".to_owned(),
+        on: "test".to_owned(),
+        from: "test".to_owned(),
+        digest: None,
+        outcome: Outcome::Done,
+        correlation_id: [7; 16].into(),
+    };
+    (AuditId::new(&**clock, &SystemRandom), entry)
+}
+
+async fn put(store: &Arc<dyn Store>, clock: &Arc<TestClock>, key: crate::store::key::Key, value: Vec<u8>) {
+    let (id, entry) = audit(clock);
+    store.commit(Txn::new(&id, &entry).put(key, value)).await.unwrap();
+}
