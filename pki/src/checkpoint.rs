@@ -2,7 +2,8 @@
 //! went back learns of it from any of them.
 //!
 //! A revision alone would not do: a restored store soon counts past it again. So each start of a hub has a number and an
-//! id of chance in the store, and a checkpoint names both.
+//! id of chance in the store, and a checkpoint names both. And it names the epoch: once operators raised it, they have
+//! said that the history begins anew, and what was lost before that is not held against the hub any more.
 
 use holdfast_proto::ids::{TrustDomain, UniqueId};
 use holdfast_proto::payload::Payload;
@@ -23,6 +24,8 @@ pub struct Checkpoint {
     pub trust_domain: TrustDomain,
     /// The hub.
     pub hub: UniqueId,
+    /// The hub's epoch.
+    pub epoch: u64,
     /// Counts the starts of this hub on its store, from 1.
     pub start: u64,
     /// That start's own id.
@@ -55,6 +58,14 @@ pub enum RefuseCheckpoint {
 }
 
 impl Checkpoint {
+    /// What orders the checkpoints of one hub: a node keeps the one with the highest.
+    ///
+    /// The epoch comes first, so that a restored hub's checkpoints take the place of those that it lost.
+    #[must_use]
+    pub const fn age(&self) -> (u64, u64, u64) {
+        (self.epoch, self.start, self.revision)
+    }
+
     /// The checkpoint in an envelope, signed with the hub's key.
     #[must_use]
     pub fn sign(&self, key: &SigningKey) -> Envelope {
@@ -84,5 +95,61 @@ impl Checkpoint {
             return Err(RefuseCheckpoint::Signature);
         }
         Ok(parse_payload(&envelope.payload)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checkpoint() -> Checkpoint {
+        Checkpoint {
+            kind: Checkpoint::KIND.to_owned(),
+            format: Checkpoint::FORMAT,
+            trust_domain: "lab.example".parse().unwrap(),
+            hub: [1; 16].into(),
+            epoch: 1,
+            start: 2,
+            instance: [2; 16].into(),
+            revision: 300,
+        }
+    }
+
+    #[test]
+    fn a_checkpoint_counts_only_under_the_hubs_own_key() {
+        let (key, other) = (SigningKey::generate(), SigningKey::generate());
+        let envelope = checkpoint().sign(&key);
+        assert_eq!(Checkpoint::verify(&envelope, &key).unwrap(), checkpoint());
+        let foreign = Checkpoint::verify(&checkpoint().sign(&other), &key);
+        assert!(matches!(foreign, Err(RefuseCheckpoint::Signature)));
+        let mut changed = envelope.clone();
+        let at = changed.payload.len() - 3;
+        changed.payload[at] ^= 1;
+        assert!(matches!(
+            Checkpoint::verify(&changed, &key),
+            Err(RefuseCheckpoint::Signature)
+        ));
+        let mut other_kind = Envelope::unsigned(envelope.payload.clone());
+        key.sign("release", &mut other_kind);
+        assert!(matches!(
+            Checkpoint::verify(&other_kind, &key),
+            Err(RefuseCheckpoint::Signature)
+        ));
+    }
+
+    #[test]
+    fn a_raised_epoch_makes_every_checkpoint_before_it_older() {
+        let lost = Checkpoint {
+            start: 9,
+            revision: 900,
+            ..checkpoint()
+        };
+        let raised = Checkpoint {
+            epoch: 2,
+            start: 1,
+            revision: 5,
+            ..checkpoint()
+        };
+        assert!(raised.age() > lost.age() && lost.age() > checkpoint().age());
     }
 }
