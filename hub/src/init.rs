@@ -12,13 +12,13 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use holdfast_pki::authority::{Act, Authority, AuthorityKey, AuthorityPin, Role};
 use holdfast_pki::csr;
-use holdfast_pki::envelope::{Algorithm, Envelope};
+use holdfast_pki::envelope::Envelope;
 use holdfast_pki::issue::{Ca, to_pem};
-use holdfast_pki::signing_key::SigningKey;
 use holdfast_pki::spiffe::{Identity, SpiffeId};
 use holdfast_proto::ids::{Name, TrustDomain};
 use holdfast_proto::payload::Payload as _;
 
+use crate::cli::signer::{NewSigner, Signer};
 use crate::config::{CaName, Config, HubDir};
 use crate::operator_dir::{Context, ContextDir, OperatorDir};
 use crate::registry::{Registry, to_record};
@@ -77,14 +77,14 @@ pub enum Made {
     New,
 }
 
-/// Makes the hub, unless it is there. `passphrase` is asked for only when something is made; `None` seals nothing.
+/// Makes the hub, unless it is there. The operator's `key` is asked for only when something is made.
 ///
 /// # Errors
 /// What stands in the way, and what to do about it. Nothing is left half-made in either place.
-pub async fn init(
+pub(crate) async fn init(
     plan: &Plan,
     machine: &Machine,
-    passphrase: impl FnOnce() -> anyhow::Result<Option<zeroize::Zeroizing<String>>>,
+    key: impl FnOnce() -> anyhow::Result<NewSigner>,
 ) -> anyhow::Result<Made> {
     let dir = HubDir::new(&plan.dir);
     if dir.config().exists() {
@@ -105,21 +105,14 @@ pub async fn init(
     if absolute(&plan.operator_dir)?.starts_with(absolute(&plan.dir)?) {
         bail!("--operator-dir must lie outside --dir: the hub must never hold the operator's signing key");
     }
-    let passphrase = passphrase()?;
+    let key = key()?;
     let contexts = absolute(&plan.operator_dir)?.join("contexts");
     for dir in [&absolute(&plan.operator_dir)?, &contexts] {
         let made = machine.files.create_dir(dir);
         made.with_context(|| format!("cannot make {}", dir.display()))?;
     }
     let (hub_part, operator_part) = (beside(&plan.dir)?, beside(&context)?);
-    let made = build(
-        plan,
-        machine,
-        passphrase.as_deref().map(String::as_str),
-        &hub_part,
-        &operator_part,
-    )
-    .await;
+    let made = build(plan, machine, &key, &hub_part, &operator_part).await;
     if let Err(error) = made {
         // Ours alone: the names carry this process's id.
         let _ = std::fs::remove_dir_all(&hub_part);
@@ -173,7 +166,7 @@ fn put_in_place(part: &Path, place: &Path, machine: &Machine) -> anyhow::Result<
 async fn build(
     plan: &Plan,
     machine: &Machine,
-    passphrase: Option<&str>,
+    key: &NewSigner,
     hub_part: &Path,
     operator_part: &Path,
 ) -> anyhow::Result<()> {
@@ -199,8 +192,7 @@ async fn build(
         files.write_atomic(&key, ca.key_pem().as_bytes(), 0o600)?;
     }
 
-    let signing = SigningKey::generate();
-    let authority = first_authority(plan, &signing, &node_root, clock.unix_secs());
+    let authority = first_authority(plan, &key.signer, &node_root, clock.unix_secs())?;
     let pin = AuthorityPin {
         version: 1,
         digest: authority.digest(),
@@ -208,8 +200,7 @@ async fn build(
     write_operator(
         plan,
         machine,
-        &signing,
-        passphrase,
+        key,
         &operator_root,
         &authority,
         &pin,
@@ -245,7 +236,7 @@ async fn build(
     Ok(())
 }
 
-fn first_authority(plan: &Plan, signing: &SigningKey, node_root: &Ca, now_secs: u64) -> Envelope {
+fn first_authority(plan: &Plan, signer: &Signer, node_root: &Ca, now_secs: u64) -> anyhow::Result<Envelope> {
     let authority = Authority {
         kind: Authority::KIND.to_owned(),
         format: Authority::FORMAT,
@@ -255,9 +246,9 @@ fn first_authority(plan: &Plan, signing: &SigningKey, node_root: &Ca, now_secs: 
         issued_secs: now_secs,
         expires_secs: now_secs + AUTHORITY_LIFETIME.as_secs(),
         keys: vec![AuthorityKey {
-            id: signing.key_id(),
-            algorithm: Algorithm::Ed25519,
-            public: signing.public(),
+            id: signer.key_id(),
+            algorithm: signer.algorithm(),
+            public: signer.public(),
             name: plan.operator.clone(),
             role: Role::Admin,
         }],
@@ -270,19 +261,14 @@ fn first_authority(plan: &Plan, signing: &SigningKey, node_root: &Ca, now_secs: 
     };
     let mut envelope =
         Envelope::unsigned(serde_json::to_vec(&authority).expect("a struct of texts and numbers"));
-    signing.sign(Authority::KIND, &mut envelope);
-    envelope
+    signer.sign(Authority::KIND, &mut envelope)?;
+    Ok(envelope)
 }
 
-#[expect(
-    clippy::too_many_arguments,
-    reason = "one call, in the order in which the things were made"
-)]
 fn write_operator(
     plan: &Plan,
     machine: &Machine,
-    signing: &SigningKey,
-    passphrase: Option<&str>,
+    key: &NewSigner,
     operator_root: &Ca,
     authority: &Envelope,
     pin: &AuthorityPin,
@@ -297,12 +283,13 @@ fn write_operator(
     };
     let leaf = operator_root.issue(&csr, &id, API_CREDENTIAL_LIFETIME, clock.now(), &**random)?;
     let dir = ContextDir::new(plan.context(), part.to_owned(), files.clone());
-    dir.write_signing_key(&signing.to_file(passphrase, &**random))?;
+    let signing = key.keep(&dir)?;
     dir.write_api_credential(&to_pem(&leaf), &zeroize::Zeroizing::new(api_key.serialize_pem()))?;
     dir.write_authority_chain(std::slice::from_ref(authority))?;
     dir.write_context(&Context {
         format: 1,
         operator: plan.operator.clone(),
+        signing,
         trust_domain: plan.trust_domain.clone(),
         hubs: plan.advertise.clone(),
         authority: pin.clone(),

@@ -10,6 +10,7 @@
 pub mod cli;
 pub mod members;
 pub mod operator_dir;
+pub mod signing_source;
 
 #[cfg(feature = "server")]
 pub mod acceptor;

@@ -21,6 +21,7 @@ use tokio::sync::watch;
 
 use crate::acceptor::Caller;
 use crate::api::Hub;
+use crate::cli::signer::NewSigner;
 use crate::config::{Config, HubDir};
 use crate::init::{self, Plan};
 use crate::registry::{NodeRecord, Registry, to_record};
@@ -87,7 +88,8 @@ impl TestHub {
             listen: "127.0.0.1:0".parse().unwrap(),
             advertise: vec!["127.0.0.1:1".to_owned()],
         };
-        init::init(&plan, &machine(&clock), || Ok(None)).await.unwrap();
+        let key = || Ok(NewSigner::in_file(None, &SystemRandom));
+        init::init(&plan, &machine(&clock), key).await.unwrap();
         let (ann, bob) = (SigningKey::generate(), SigningKey::generate());
         let authority = Authority {
             kind: Authority::KIND.to_owned(),

@@ -16,7 +16,8 @@ mod policy;
 #[cfg(feature = "server")]
 mod server;
 mod session;
-mod signer;
+pub(crate) mod signer;
+mod ssh_agent;
 mod status;
 mod token;
 
@@ -118,6 +119,14 @@ pub struct Signing {
     /// File with the signing key's passphrase; asked on the terminal if not given
     #[arg(long, env = "HOLDFAST_PASSPHRASE_FILE", value_name = "FILE")]
     passphrase_file: Option<PathBuf>,
+    /// Command whose first line of output is the passphrase, such as 'pass show holdfast'; run without a shell
+    #[arg(
+        long,
+        env = "HOLDFAST_PASSPHRASE_COMMAND",
+        value_name = "COMMAND",
+        conflicts_with = "passphrase_file"
+    )]
+    passphrase_command: Option<String>,
 }
 
 /// The operator's directory if none was named: `$XDG_CONFIG_HOME/holdfast` or `~/.config/holdfast`.

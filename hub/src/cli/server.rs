@@ -4,14 +4,15 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use holdfast_pki::clock::SystemClock;
 use holdfast_pki::files::SystemFiles;
 use holdfast_pki::random::SystemRandom;
 use holdfast_proto::ids::{Name, TrustDomain};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Ending, Signing, default_operator_dir, output, passphrase};
+use super::signer::NewKey;
+use super::{Ending, Signing, default_operator_dir, output};
 use crate::init::{self, Made, Plan};
 use crate::serve::{self, Machine};
 
@@ -21,15 +22,6 @@ fn machine() -> Machine {
         random: Arc::new(SystemRandom),
         files: Arc::new(SystemFiles),
     }
-}
-
-/// How the new signing key's file is sealed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Kdf {
-    /// Under a passphrase
-    Argon2id,
-    /// Not at all: whoever reads the file can sign
-    None,
 }
 
 #[derive(Debug, Args)]
@@ -56,9 +48,8 @@ pub(super) struct Init {
     /// The first operator's name
     #[arg(long, value_name = "NAME", default_value = "admin")]
     operator_name: Name,
-    /// How the signing key's file is sealed
-    #[arg(long, value_enum, default_value_t = Kdf::Argon2id)]
-    kdf: Kdf,
+    #[command(flatten)]
+    key: NewKey,
     #[command(flatten)]
     signing: Signing,
 }
@@ -83,11 +74,8 @@ impl Init {
             listen: self.listen,
             advertise: self.advertise,
         };
-        let passphrase = || match self.kdf {
-            Kdf::Argon2id => passphrase::ask(&self.signing, true).map(Some),
-            Kdf::None => Ok(None),
-        };
-        match init::init(&plan, &machine(), passphrase).await? {
+        let key = || self.key.make(&self.signing, &SystemRandom);
+        match init::init(&plan, &machine(), key).await? {
             Made::AlreadyThere => {
                 output::say(&format!(
                     "{} already holds a hub of {}; nothing was changed",
@@ -106,9 +94,7 @@ impl Init {
                     plan.operator,
                     plan.operator_dir.display()
                 ));
-                output::say(
-                    "keep a copy of the operator's directory in a safe place: without its signing key nothing can be changed",
-                );
+                output::say(self.key.what_to_keep());
                 output::say(&format!("next: holdfast serve --dir {}", plan.dir.display()));
             }
         }

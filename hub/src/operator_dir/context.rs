@@ -20,6 +20,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::OperatorDirError;
+use crate::signing_source::SigningSource;
 
 /// The versions of the authority, and the epoch raises, that are kept to be shown to a hub that lost them.
 const CHAIN_MAX: usize = 64;
@@ -33,6 +34,8 @@ pub struct Context {
     pub format: u32,
     /// The operator.
     pub operator: Name,
+    /// Where the operator's signing key is.
+    pub signing: SigningSource,
     /// The fleet.
     pub trust_domain: TrustDomain,
     /// The hubs' addresses, `host:port`.

@@ -8,14 +8,13 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use holdfast_pki::access::OperatorRequest;
 use holdfast_pki::authority::{AuthorityPin, TrustedAuthority};
 use holdfast_pki::clock::SystemClock;
 use holdfast_pki::envelope::Envelope;
 use holdfast_pki::files::{Files as _, SystemFiles};
 use holdfast_pki::random::SystemRandom;
-use holdfast_pki::signing_key::SigningKey;
 use holdfast_pki::tls;
 use holdfast_proto::ids::Name;
 use holdfast_proto::payload::Payload as _;
@@ -23,18 +22,9 @@ use holdfast_proto::v1;
 use holdfast_proto::v1::enrollment_client::EnrollmentClient;
 use serde_json::json;
 
-use crate::cli::signer::Signer;
-use crate::cli::{Ending, Format, Operator, connect, output, passphrase};
+use crate::cli::signer::NewKey;
+use crate::cli::{Ending, Format, Operator, connect, output};
 use crate::operator_dir::{Context, ContextDir};
-
-/// How the new signing key's file is sealed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Kdf {
-    /// Under a passphrase
-    Argon2id,
-    /// Not at all: whoever reads the file can sign
-    None,
-}
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  \
@@ -57,9 +47,8 @@ pub(in crate::cli) struct Add {
     /// Where the request for the admin goes; '-' is standard output
     #[arg(long, value_name = "FILE", default_value = "-")]
     request: PathBuf,
-    /// How the signing key's file is sealed
-    #[arg(long, value_enum, default_value_t = Kdf::Argon2id)]
-    kdf: Kdf,
+    #[command(flatten)]
+    key: NewKey,
     #[command(flatten)]
     operator: Operator,
 }
@@ -148,13 +137,9 @@ impl Add {
             .create_dir(part)
             .with_context(|| format!("cannot make {}", part.display()))?;
         let dir = ContextDir::new(self.name.clone(), part.to_owned(), Arc::new(SystemFiles));
-        let passphrase = match self.kdf {
-            Kdf::Argon2id => Some(passphrase::ask(&self.operator.signing, true)?),
-            Kdf::None => None,
-        };
-        let key = SigningKey::generate();
-        dir.write_signing_key(&key.to_file(passphrase.as_deref().map(String::as_str), &SystemRandom))?;
-        let signer = Signer::File(key);
+        let new = self.key.make(&self.operator.signing, &SystemRandom)?;
+        let signing = new.keep(&dir)?;
+        let signer = &new.signer;
         let trust_domain = authority.document().trust_domain.clone();
         let request = OperatorRequest {
             kind: OperatorRequest::KIND.to_owned(),
@@ -170,6 +155,7 @@ impl Add {
         dir.write_context(&Context {
             format: 1,
             operator: self.operator_name.clone(),
+            signing,
             trust_domain,
             hubs: self.hubs.clone(),
             authority: authority.pin(),
