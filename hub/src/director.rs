@@ -14,6 +14,7 @@ use holdfast_proto::labels::Labels;
 use holdfast_proto::v1;
 use tokio::sync::{Notify, watch};
 
+use crate::epoch;
 use crate::members::{self, Member};
 use crate::registry::{NodeRecord, NodeStatus, Registry, RegistryError};
 use crate::releases::Release;
@@ -26,7 +27,9 @@ const RETRY: Duration = Duration::from_secs(2);
 /// The current release with the members of its groups: what links follow.
 #[derive(Debug, Clone, Default)]
 pub struct Directions {
-    /// The release to offer; none before the first.
+    /// The fleet's epoch; 0 until it was looked up.
+    pub epoch: u64,
+    /// The release to offer; none before the first of the epoch.
     pub release: Option<Arc<Release>>,
     /// The members of every selector group that the release names.
     pub members: Arc<AddressSets>,
@@ -57,14 +60,15 @@ impl Director {
     /// Makes `release` the one that links offer, unless a newer one already is.
     pub fn publish(&self, release: Arc<Release>) {
         let mut published = self.published.lock().unwrap_or_else(PoisonError::into_inner);
-        let newer = |held: &Arc<Release>| held.manifest.generation() < release.manifest.generation();
-        if published.as_ref().is_none_or(newer) {
+        // The same one with more signatures is newer as well.
+        let age = |release: &Release| (release.manifest.generation(), release.envelope.signatures.len());
+        if published.as_ref().is_none_or(|held| age(held) < age(&release)) {
             *published = Some(release);
         }
         self.changed.notify_one();
     }
 
-    /// Says that a node came, went or changed its addresses.
+    /// Says that a node came, went or changed its addresses or labels, or that the epoch rose.
     pub fn fleet_changed(&self) {
         self.changed.notify_one();
     }
@@ -78,21 +82,16 @@ impl Director {
     /// Computes directions whenever something changed. Runs for ever.
     pub async fn run(self: Arc<Self>) {
         loop {
-            let release = self
-                .published
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .clone();
-            match self.members(release.as_deref()).await {
-                Ok(members) => {
-                    self.publish_directions(release, members);
+            match self.look().await {
+                Ok(directions) => {
+                    self.tell(directions);
                     self.changed.notified().await;
                     tokio::time::sleep(SETTLE).await;
                 }
                 Err(error) => {
                     tracing::warn!(
                         error = &error as &dyn std::error::Error,
-                        "cannot compute group members"
+                        "cannot compute what nodes should have"
                     );
                     tokio::time::sleep(RETRY).await;
                 }
@@ -100,18 +99,36 @@ impl Director {
         }
     }
 
-    fn publish_directions(&self, release: Option<Arc<Release>>, members: AddressSets) {
-        let digest = |release: &Option<Arc<Release>>| release.as_ref().map(|release| release.digest);
+    fn tell(&self, directions: Directions) {
         self.directions.send_if_modified(|held| {
-            let changed = digest(&held.release) != digest(&release) || *held.members != members;
+            let same_release = match (&held.release, &directions.release) {
+                (Some(held), Some(new)) => Arc::ptr_eq(held, new),
+                (None, None) => true,
+                _ => false,
+            };
+            let changed =
+                !same_release || held.epoch != directions.epoch || held.members != directions.members;
             if changed {
-                *held = Directions {
-                    release,
-                    members: Arc::new(members),
-                };
+                *held = directions;
             }
             changed
         });
+    }
+
+    async fn look(&self) -> Result<Directions, RegistryError> {
+        let epoch = epoch::current(&self.registry).await?;
+        let published = self
+            .published
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let release = published.filter(|release| release.manifest.epoch == epoch);
+        let members = self.members(release.as_deref()).await?;
+        Ok(Directions {
+            epoch,
+            release,
+            members: Arc::new(members),
+        })
     }
 
     async fn members(&self, release: Option<&Release>) -> Result<AddressSets, RegistryError> {

@@ -23,6 +23,10 @@ pub mod config;
 #[cfg(feature = "server")]
 pub mod director;
 #[cfg(feature = "server")]
+pub mod epoch;
+#[cfg(feature = "server")]
+pub mod hold;
+#[cfg(feature = "server")]
 pub mod init;
 #[cfg(feature = "server")]
 pub mod links;

@@ -71,6 +71,8 @@ pub struct NodeStatus {
     pub labels_version: u64,
     /// The authority version it reached.
     pub authority_version: u64,
+    /// The epoch it is in.
+    pub epoch: u64,
 }
 
 /// A machine, as its agent describes it.

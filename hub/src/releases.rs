@@ -3,11 +3,13 @@
 //! Keys: `release/<epoch>/<number>` holds the manifest's envelope, `current` names the newest; `slice/<digest>/<n>` holds
 //! the n-th chunk of a slice. A slice is written before the manifest that names it, in one transaction.
 
+pub mod publish;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use holdfast_pki::authority::{Act, RefuseEnvelope, TrustedAuthority};
-use holdfast_pki::envelope::{Envelope, InvalidPayload, Verified};
+use holdfast_pki::authority::RefuseEnvelope;
+use holdfast_pki::envelope::{Envelope, InvalidPayload};
 use holdfast_policy::release::Manifest;
 use holdfast_policy::slice::{InvalidSlice, Slice};
 use holdfast_proto::ids::{Digest, Generation};
@@ -15,10 +17,11 @@ use holdfast_proto::payload::format_1;
 use holdfast_proto::{SLICE_BYTES_MAX, SLICE_CHUNK_BYTES_MAX};
 use serde::{Deserialize, Serialize};
 
-use crate::registry::{Registry, RegistryError, Versioned, to_record};
+use crate::hold::Hold;
+use crate::registry::{Registry, RegistryError, Versioned};
 use crate::store::audit::{AuditEntry, AuditId};
 use crate::store::key::{Key, Span};
-use crate::store::txn::{CommitError, Precondition, Txn};
+use crate::store::txn::{CommitError, Txn};
 
 const CURRENT: &str = "current";
 
@@ -72,6 +75,17 @@ pub enum ReleaseError {
         named: u64,
         /// The newest.
         newest: u64,
+    },
+    /// This hub's store is known to be behind.
+    #[error("{0}")]
+    Held(Hold),
+    /// It is not of the epoch in which the fleet is.
+    #[error("release {offered} is not of the fleet's epoch, {epoch}: plan again")]
+    Epoch {
+        /// What was offered.
+        offered: Generation,
+        /// The fleet's epoch.
+        epoch: u64,
     },
     /// It is not the first and there is none before it, or the other way round.
     #[error("the release's number and its predecessor do not fit: {0}")]
@@ -165,6 +179,15 @@ pub async fn write_slice(
     Ok(())
 }
 
+/// The generation and the manifest's digest of the current release.
+///
+/// # Errors
+/// [`ReleaseError::Registry`] from the store.
+pub async fn named_current(registry: &Registry) -> Result<Option<(Generation, Digest)>, ReleaseError> {
+    let current = current_record(registry).await?;
+    Ok(current.map(|current| (current.value.generation, current.value.manifest)))
+}
+
 async fn current_record(registry: &Registry) -> Result<Option<Versioned<Current>>, ReleaseError> {
     Ok(registry.record(&CURRENT.into()).await?)
 }
@@ -222,82 +245,4 @@ async fn read_slices(
         slices.insert(wanted.digest, slice);
     }
     Ok(slices)
-}
-
-/// Makes a signed manifest the current release. What the hub checks, every agent checks again.
-///
-/// # Errors
-/// [`ReleaseError`] says why it was not taken. Nothing was changed then.
-pub async fn publish(
-    registry: &Registry,
-    authority: &TrustedAuthority,
-    envelope: &Envelope,
-    now_secs: u64,
-    audit: (&AuditId, &AuditEntry),
-) -> Result<Arc<Release>, ReleaseError> {
-    let verified: Verified<Manifest> = authority.verify(envelope, &Act::Release, now_secs)?;
-    let (manifest, newest) = (verified.value(), authority.document());
-    if manifest.trust_domain != newest.trust_domain {
-        return Err(ReleaseError::TrustDomain(manifest.trust_domain.clone()));
-    }
-    if manifest.authority_version != newest.version {
-        return Err(ReleaseError::AuthorityVersion {
-            named: manifest.authority_version,
-            newest: newest.version,
-        });
-    }
-    let offered = manifest.generation();
-    let current = current_record(registry).await?;
-    let precondition = match &current {
-        None if manifest.previous.is_none() && offered.epoch >= 1 && offered.number >= 1 => {
-            Precondition::Absent
-        }
-        None => return Err(ReleaseError::Beginning(offered)),
-        // An epoch is raised by a document of its own, never by a release.
-        Some(Versioned {
-            value: held,
-            revision,
-        }) if manifest.previous == Some(held.manifest)
-            && offered.epoch == held.generation.epoch
-            && offered.number > held.generation.number =>
-        {
-            Precondition::Revision(*revision)
-        }
-        Some(held) => {
-            return Err(ReleaseError::NotNext {
-                offered,
-                current: held.value.generation,
-            });
-        }
-    };
-    let slices = read_slices(registry, manifest).await?;
-    let named = Current {
-        format: 1,
-        generation: offered,
-        manifest: verified.digest(),
-    };
-    let txn = Txn::new(audit.0, audit.1)
-        .require(CURRENT, precondition)
-        .put(CURRENT, to_record(&named))
-        .put(release_key(offered), to_record(envelope));
-    match registry.store().commit(txn).await {
-        Ok(_) => {}
-        Err(CommitError::Conflict { .. }) => {
-            let now = current_record(registry)
-                .await?
-                .map_or_else(Generation::default, |held| held.value.generation);
-            return Err(ReleaseError::NotNext {
-                offered,
-                current: now,
-            });
-        }
-        Err(error) => return Err(error.into()),
-    }
-    let digest = verified.digest();
-    Ok(Arc::new(Release {
-        envelope: envelope.clone(),
-        digest,
-        manifest: manifest.clone(),
-        slices,
-    }))
 }

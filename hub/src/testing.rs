@@ -1,36 +1,53 @@
 //! A hub over a store in memory, with operators whose keys the test holds: for the tests of what the hub decides.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use holdfast_pki::authority::{Act, Authority, AuthorityKey, AuthorityPin, Role};
 use holdfast_pki::clock::TestClock;
 use holdfast_pki::csr;
 use holdfast_pki::envelope::{Algorithm, Envelope};
+use holdfast_pki::epoch::EpochRaise;
 use holdfast_pki::files::SystemFiles;
 use holdfast_pki::grant::{Admission, JoinGrant};
 use holdfast_pki::random::SystemRandom;
 use holdfast_pki::signing_key::SigningKey;
 use holdfast_pki::spiffe::{Identity, SpiffeId};
-use holdfast_proto::ids::{Digest, Generation, TrustDomain};
+use holdfast_policy::release::{Manifest, SliceRef};
+use holdfast_proto::PROTOCOL_VERSION;
+use holdfast_proto::ids::{Digest, Generation, NodeId, TrustDomain};
 use holdfast_proto::labels::Labels;
 use holdfast_proto::payload::Payload;
-use holdfast_proto::v1;
+use holdfast_proto::v1::node_link_client::NodeLinkClient;
+use holdfast_proto::v1::{self, hub_message, node_message};
 use serde::Serialize;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
+use tonic::body::Body;
+use tower::util::BoxCloneService;
+use tower::{Layer as _, ServiceExt as _};
 
 use crate::acceptor::Caller;
-use crate::api::Hub;
+use crate::api::authz::Authorize;
+use crate::api::{self, Hub};
 use crate::cli::signer::NewSigner;
 use crate::config::{Config, HubDir};
+use crate::hold::Hold;
 use crate::init::{self, Plan};
 use crate::registry::{NodeRecord, Registry, to_record};
+use crate::releases::publish::publish;
+use crate::releases::{self, ReleaseError};
 use crate::serve::{self, Machine};
 use crate::store::Store;
 use crate::store::audit::{AuditEntry, AuditId, Outcome};
+use crate::store::key::Key;
 use crate::store::memory::MemoryStore;
 use crate::store::txn::Txn;
 use crate::tasks::Tasks;
+use crate::{epoch, hold};
 
 /// When the tests' clocks begin.
 pub(crate) const NOW: u64 = 1_800_000_000;
@@ -208,6 +225,146 @@ impl TestHub {
         let node = self.hub.registry.node_named(&name.parse().unwrap()).await;
         node.unwrap().unwrap().value
     }
+
+    /// A manifest with one slice, for everybody; the slice is in the store.
+    pub(crate) async fn manifest(&self, generation: Generation, previous: Option<Digest>) -> Manifest {
+        let text = format!(
+            "policies:\n  - select: all\n    inbound:\n      - allow: {{ tcp: [{}], from: any }}\n",
+            1000 + generation.number
+        );
+        let policy = holdfast_policy::parse::load(&[("all.yaml".to_owned(), text)]).unwrap();
+        let slices = policy.slices();
+        for slice in slices {
+            let audit = self.audit();
+            releases::write_slice(
+                &self.hub.registry,
+                slice.digest(),
+                &slice.to_bytes(),
+                (&audit.0, &audit.1),
+            )
+            .await
+            .unwrap();
+        }
+        Manifest {
+            kind: Manifest::KIND.to_owned(),
+            format: Manifest::FORMAT,
+            trust_domain: fleet(),
+            epoch: generation.epoch,
+            number: generation.number,
+            author: "ann".parse().unwrap(),
+            created_secs: NOW,
+            authority_version: self.authority.version,
+            previous,
+            slices: slices.iter().map(SliceRef::of).collect(),
+            return_to: None,
+        }
+    }
+
+    /// Publishes as the API does.
+    pub(crate) async fn publish(&self, envelope: &Envelope) -> Result<Digest, ReleaseError> {
+        let authority = self.hub.registry.authority(&self.hub.authority_pin).await?;
+        let (id, entry) = self.audit();
+        let registry = &self.hub.registry;
+        let release = publish(registry, &authority, envelope, NOW, (&id, &entry)).await?;
+        let digest = release.digest;
+        self.hub.director.publish(release);
+        Ok(digest)
+    }
+
+    /// The release of this number in the epoch, signed by Ann and published; its manifest's digest.
+    pub(crate) async fn released(&self, epoch: u64, number: u64, previous: Option<Digest>) -> Digest {
+        let manifest = self.manifest(Generation { epoch, number }, previous).await;
+        self.publish(&signed(&manifest, &[&self.ann])).await.unwrap()
+    }
+
+    /// A raise from the epoch before to `new`, signed by Ann.
+    pub(crate) fn raise(&self, new: u64) -> Envelope {
+        let raise = EpochRaise {
+            kind: EpochRaise::KIND.to_owned(),
+            format: EpochRaise::FORMAT,
+            trust_domain: fleet(),
+            old: new - 1,
+            new,
+            checkpoint: None,
+        };
+        signed(&raise, &[&self.ann])
+    }
+
+    /// Raises the epoch as the API does.
+    pub(crate) async fn raised(&self, new: u64) {
+        let (id, entry) = self.audit();
+        let txn = Txn::new(&id, &entry)
+            .put(epoch::key(new), to_record(&self.raise(new)))
+            .delete(hold::KEY);
+        self.store.commit(txn).await.unwrap();
+        self.hub.director.fleet_changed();
+    }
+
+    /// Holds the hub, as a restore does.
+    pub(crate) async fn held(&self) {
+        let hold = Hold {
+            format: 1,
+            reason: "restored from a backup".to_owned(),
+            at_secs: NOW,
+            epoch: 1,
+        };
+        let (id, entry) = self.audit();
+        assert!(hold::set(&self.hub.registry, &hold, (&id, &entry)).await.unwrap());
+    }
+
+    /// The hub's services as `caller` reaches them, without a network between.
+    pub(crate) fn door(&self, caller: Caller) -> Door {
+        let services = Authorize(self.hub.clone()).layer(api::router(&self.hub));
+        BoxCloneService::new(services.map_request(move |mut request: http::Request<Body>| {
+            request.extensions_mut().insert(caller.clone());
+            request
+        }))
+    }
+
+    /// A node's link after its hello, and the hub's.
+    pub(crate) async fn link(&self, node: NodeId, hello: v1::NodeHello) -> (NodeEnd, v1::HubHello) {
+        let (up, uplink) = mpsc::channel(16);
+        let message = v1::NodeMessage {
+            request_id: 1,
+            kind: Some(node_message::Kind::Hello(v1::NodeHello {
+                protocol_versions: vec![PROTOCOL_VERSION],
+                ..hello
+            })),
+        };
+        up.send(message).await.unwrap();
+        let mut client = NodeLinkClient::new(self.door(caller(Some(Identity::Node(node)))));
+        let down = client.connect(ReceiverStream::new(uplink)).await.unwrap();
+        let mut end = NodeEnd {
+            _up: up,
+            down: down.into_inner(),
+        };
+        match end.next().await {
+            Some(hub_message::Kind::Hello(hello)) => (end, hello),
+            other => panic!("a hello wanted, got {other:?}"),
+        }
+    }
+
+    /// An audit entry of the test itself.
+    pub(crate) fn audit(&self) -> (AuditId, AuditEntry) {
+        audit(&self.clock)
+    }
+}
+
+/// The hub's services without a network.
+pub(crate) type Door = BoxCloneService<http::Request<Body>, http::Response<Body>, Infallible>;
+
+/// A node's end of its link.
+pub(crate) struct NodeEnd {
+    _up: mpsc::Sender<v1::NodeMessage>,
+    down: Streaming<v1::HubMessage>,
+}
+
+impl NodeEnd {
+    /// The next thing that the hub says; none if it is silent for longer than the director takes to settle.
+    pub(crate) async fn next(&mut self) -> Option<hub_message::Kind> {
+        let next = tokio::time::timeout(Duration::from_millis(500), self.down.message()).await;
+        next.ok()?.unwrap()?.kind
+    }
 }
 
 fn machine(clock: &Arc<TestClock>) -> Machine {
@@ -235,7 +392,9 @@ async fn open(
         draining,
     )
     .await;
-    opened.unwrap()
+    let hub = opened.unwrap();
+    hub.tasks.spawn("director", hub.director.clone().run());
+    hub
 }
 
 /// Somebody who calls from the management network.
@@ -263,7 +422,7 @@ fn audit(clock: &Arc<TestClock>) -> (AuditId, AuditEntry) {
     (AuditId::new(&**clock, &SystemRandom), entry)
 }
 
-async fn put(store: &Arc<dyn Store>, clock: &Arc<TestClock>, key: crate::store::key::Key, value: Vec<u8>) {
+async fn put(store: &Arc<dyn Store>, clock: &Arc<TestClock>, key: Key, value: Vec<u8>) {
     let (id, entry) = audit(clock);
     store.commit(Txn::new(&id, &entry).put(key, value)).await.unwrap();
 }

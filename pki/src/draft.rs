@@ -3,7 +3,7 @@
 use holdfast_proto::payload::Payload as _;
 use serde::{Deserialize, Serialize};
 
-use crate::authority::{Act, Authority};
+use crate::authority::{Act, Authority, TrustedAuthority};
 use crate::envelope::Envelope;
 use crate::epoch::EpochRaise;
 use crate::grant::JoinGrant;
@@ -64,6 +64,16 @@ impl DraftKind {
     pub fn of(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.as_str() == word)
     }
+}
+
+/// Drops the signatures that do not count by `authority`: whoever hands in a document may put anything into it.
+pub fn keep_good_signatures(envelope: &mut Envelope, kind: DraftKind, authority: &TrustedAuthority) {
+    let mut alone = Envelope::unsigned(std::mem::take(&mut envelope.payload));
+    envelope.signatures.retain(|signature| {
+        alone.signatures = vec![signature.clone()];
+        !authority.progress(kind, &alone).signers.is_empty()
+    });
+    envelope.payload = alone.payload;
 }
 
 /// Adds the signatures of `more` that `into` does not carry; both are around the same payload.

@@ -48,6 +48,7 @@ pub(super) fn join(txn: Txn, node: &NodeRecord, candidate: &Candidate) -> Txn {
         confirmed: None,
         labels_version: 0,
         authority_version: 0,
+        epoch: 0,
     };
     let (node_key, name_key) = (Registry::node_key(&node.id), Registry::name_key(&node.name));
     txn.require(node_key.clone(), Precondition::Absent)

@@ -181,7 +181,10 @@ impl From<ReleaseError> for Status {
             ReleaseError::Registry(error) => return error.into(),
             ReleaseError::Refused(_) | ReleaseError::TrustDomain(_) => Code::PermissionDenied,
             ReleaseError::NotNext { .. } => Code::Aborted,
-            ReleaseError::AuthorityVersion { .. } | ReleaseError::Beginning(_) => Code::FailedPrecondition,
+            ReleaseError::AuthorityVersion { .. }
+            | ReleaseError::Beginning(_)
+            | ReleaseError::Epoch { .. }
+            | ReleaseError::Held(_) => Code::FailedPrecondition,
             ReleaseError::NoSlice(_) => Code::NotFound,
             ReleaseError::SliceDigest { .. } | ReleaseError::SliceSize | ReleaseError::Slice { .. } => {
                 Code::InvalidArgument

@@ -22,8 +22,7 @@ use super::{Hub, caller, calling_node, chunks, invalid};
 use crate::acceptor::Caller;
 use crate::links::{Down, Linked};
 use crate::registry::NodeRecord;
-use crate::releases;
-use crate::witness;
+use crate::{hold, releases, witness};
 
 /// A node beats every 20 s; one that is not heard for this long is gone.
 const SILENCE_MAX: Duration = Duration::from_secs(65);
@@ -74,6 +73,9 @@ impl v1::node_link_server::NodeLink for Service {
             .parse()
             .map_err(|error| invalid(&error))?;
         let node = self.0.node(&id).await?;
+        if let Some(hold) = hold::read(&self.0.registry).await? {
+            return Err(Status::failed_precondition(hold.to_string()));
+        }
         // A node learns nothing of slices that are not for it.
         let release = self.0.director.directions().borrow().release.clone();
         let selected = release.is_some_and(|r| {
@@ -188,14 +190,14 @@ impl Link {
                 format!("this hub speaks link protocol {PROTOCOL_VERSION}; upgrade the agent or the hub");
             return self.refuse(Status::failed_precondition(why)).await;
         }
-        self.say(request_id, hub_message::Kind::Hello(self.hub_hello()))
+        self.say(request_id, hub_message::Kind::Hello(self.hub_hello().await?))
             .await?;
+        let mut told = Told::at_hello(&hello);
         self.note_hello(hello).await?;
 
         let mut directions = self.hub.director.directions();
         let mut draining = self.hub.draining.clone();
         directions.mark_changed();
-        let mut told = Told::default();
         loop {
             tokio::select! {
                 message = tokio::time::timeout(SILENCE_MAX, self.inbound.message()) => {
@@ -216,16 +218,6 @@ impl Link {
                 }
                 () = stopped(&mut draining) => return Ok(()),
             }
-        }
-    }
-
-    fn hub_hello(&self) -> v1::HubHello {
-        v1::HubHello {
-            hub_version: env!("CARGO_PKG_VERSION").to_owned(),
-            protocol_version: PROTOCOL_VERSION,
-            instance_id: self.hub.instance.to_string(),
-            serving_since_secs: self.hub.serving_since_secs,
-            ..v1::HubHello::default()
         }
     }
 
@@ -282,3 +274,6 @@ impl Link {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

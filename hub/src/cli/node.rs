@@ -241,6 +241,8 @@ pub(super) fn to_json(node: &v1::Node) -> Value {
         "boot_id": node.boot_id,
         "authority_version": node.authority_version,
         "labels_version": node.labels_version,
+        "labels_version_wanted": node.labels_version_wanted,
+        "epoch": node.epoch,
         "accepted": generation(node.accepted),
         "confirmed": generation(node.confirmed),
         "inventory": inventory,

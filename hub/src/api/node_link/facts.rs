@@ -23,6 +23,7 @@ impl Link {
             status.confirmed = hello.confirmed.map(Into::into);
             status.labels_version = hello.labels_version;
             status.authority_version = hello.authority_version;
+            status.epoch = hello.epoch;
         })
         .await?;
         self.hub.director.fleet_changed();
@@ -41,6 +42,7 @@ impl Link {
             status.confirmed = heartbeat.confirmed.map(Into::into);
             status.labels_version = heartbeat.labels_version;
             status.authority_version = heartbeat.authority_version;
+            status.epoch = heartbeat.epoch;
         })
         .await?;
         if changed {
@@ -72,6 +74,7 @@ impl Link {
             confirmed: None,
             labels_version: 0,
             authority_version: 0,
+            epoch: 0,
         });
         change(&mut status);
         if held.as_ref() == Some(&status) {

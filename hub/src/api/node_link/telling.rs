@@ -1,50 +1,104 @@
 //! What a node is told over its link: each thing once, and in the order in which it can use them.
 
-use holdfast_proto::ids::Digest;
+use std::sync::Arc;
+
+use holdfast_proto::PROTOCOL_VERSION;
 use holdfast_proto::v1::{self, hub_message};
 use tonic::Status;
 
 use super::Link;
 use crate::director::{Directions, sets_for};
+use crate::releases::{self, Release};
+use crate::{epoch, hold};
 
-/// What a node was told over this link.
+/// What a node was told over this link, or said that it knows.
 #[derive(Debug, Default)]
 pub(super) struct Told {
-    release: Option<Digest>,
+    epoch: u64,
+    release: Option<Arc<Release>>,
     sets: Option<v1::AddressSets>,
 }
 
+impl Told {
+    /// What the node knows before it is told anything.
+    pub(super) fn at_hello(hello: &v1::NodeHello) -> Self {
+        Self {
+            epoch: hello.epoch,
+            ..Self::default()
+        }
+    }
+}
+
 impl Link {
-    /// Tells the node what it should have, as far as it was not told: members first, so that the release that needs them
-    /// finds them there.
+    /// What this hub has: a node that holds more shows it.
+    pub(super) async fn hub_hello(&self) -> Result<v1::HubHello, Status> {
+        let registry = &self.hub.registry;
+        let current = releases::named_current(registry).await?;
+        Ok(v1::HubHello {
+            hub_version: env!("CARGO_PKG_VERSION").to_owned(),
+            protocol_version: PROTOCOL_VERSION,
+            instance_id: self.hub.instance.to_string(),
+            serving_since_secs: self.hub.serving_since_secs,
+            features: Vec::new(),
+            current: current.map(|(generation, _)| generation.into()),
+            authority_version: self.hub.authority().await?.document().version,
+            epoch: epoch::current(registry).await?,
+        })
+    }
+
+    /// Tells the node what it should have, as far as it was not told: the raises that led to the fleet's epoch, then
+    /// members, so that the release that needs them finds them there, then the release.
     pub(super) async fn direct(&self, directions: Directions, told: &mut Told) -> Result<(), Status> {
+        self.tell_epoch(directions.epoch, told).await?;
         let Some(release) = directions.release else {
             return Ok(());
         };
+        // Looked up each time: a hold counts from the moment in which it is on disk.
+        if hold::read(&self.hub.registry).await?.is_some() {
+            return Ok(());
+        }
         let sets = sets_for(&release, &self.node.labels, &directions.members);
         if told.sets.as_ref() != Some(&sets) {
             self.say(0, hub_message::Kind::AddressSets(sets.clone())).await?;
             told.sets = Some(sets);
         }
-        if self
-            .accepted
-            .is_some_and(|accepted| accepted > release.manifest.generation())
+        // The same manifest with more signatures is offered anew: a node that refused it for them may take it now.
+        if told
+            .release
+            .as_ref()
+            .is_some_and(|told| Arc::ptr_eq(told, &release))
         {
+            return Ok(());
+        }
+        let current = release.manifest.generation();
+        if self.accepted.is_some_and(|accepted| accepted > current) {
             // A release may be returned from, but a hub that merely forgot the newer one must not bring it about.
-            if told.release.replace(release.digest).is_none() {
-                tracing::error!(
-                    node.id = %self.node.id,
-                    accepted = self.accepted.map(|accepted| accepted.to_string()),
-                    current = %release.manifest.generation(),
-                    "the node has accepted a newer release than this hub knows: was an old backup restored? nothing is offered"
-                );
-            }
-        } else if told.release != Some(release.digest) {
+            tracing::error!(
+                node.id = %self.node.id,
+                accepted = self.accepted.map(|accepted| accepted.to_string()),
+                %current,
+                "the node has accepted a newer release than this hub knows: was an old backup restored? nothing is offered"
+            );
+        } else {
             let offer = v1::ReleaseOffer {
                 manifest: Some((&release.envelope).into()),
             };
             self.say(0, hub_message::Kind::ReleaseOffer(offer)).await?;
-            told.release = Some(release.digest);
+        }
+        told.release = Some(release);
+        Ok(())
+    }
+
+    async fn tell_epoch(&self, epoch: u64, told: &mut Told) -> Result<(), Status> {
+        if epoch <= told.epoch {
+            return Ok(());
+        }
+        for (new, raise) in epoch::raises_above(&self.hub.registry, told.epoch).await? {
+            let raise = v1::EpochRaise {
+                document: Some((&raise).into()),
+            };
+            self.say(0, hub_message::Kind::EpochRaise(raise)).await?;
+            told.epoch = new;
         }
         Ok(())
     }

@@ -1,25 +1,79 @@
-//! The epoch.
+//! The epoch: which it is, and an operator's signed word that it rises.
 
+use holdfast_pki::envelope::Envelope;
 use holdfast_proto::v1;
-use tonic::Status;
+use tonic::{Code, Status};
 
 use crate::acceptor::Caller;
-use crate::api::Hub;
+use crate::api::{Hub, invalid, told};
+use crate::epoch::{self, RefuseRaise};
+use crate::hold;
+use crate::registry::{RegistryError, to_record};
+use crate::store::txn::{CommitError, Precondition, Txn};
+
+impl From<RefuseRaise> for Status {
+    fn from(error: RefuseRaise) -> Self {
+        let code = match error {
+            RefuseRaise::Envelope(_) | RefuseRaise::TrustDomain(_) => Code::PermissionDenied,
+            RefuseRaise::NotNext { .. } => Code::Aborted,
+        };
+        Self::new(code, told(&error))
+    }
+}
 
 impl Hub {
     pub(super) async fn get_epoch(
         &self,
-        _caller: &Caller,
-        _request: v1::GetEpochRequest,
+        _: &Caller,
+        _: v1::GetEpochRequest,
     ) -> Result<v1::GetEpochReply, Status> {
-        std::future::ready(Err(Status::unimplemented("not here yet"))).await
+        let raises = epoch::raises_above(&self.registry, 0).await?;
+        let hold = hold::read(&self.registry).await?;
+        Ok(v1::GetEpochReply {
+            epoch: epoch::current(&self.registry).await?,
+            raises: raises.iter().map(|(_, raise)| raise.into()).collect(),
+            hold: hold.map(|hold| hold.reason).unwrap_or_default(),
+        })
     }
 
+    /// Raises the epoch by one, which ends the hold: operators have looked at the fleet and say that its history goes on
+    /// from here.
     pub(super) async fn raise_epoch(
         &self,
-        _caller: &Caller,
-        _request: v1::RaiseEpochRequest,
+        caller: &Caller,
+        request: v1::RaiseEpochRequest,
     ) -> Result<v1::RaiseEpochReply, Status> {
-        std::future::ready(Err(Status::unimplemented("not here yet"))).await
+        let envelope: Envelope = request.raise.try_into().map_err(|error| invalid(&error))?;
+        let authority = self.authority().await?;
+        let current = epoch::current(&self.registry).await?;
+        let raise = epoch::verify(&authority, &envelope, current, self.clock.unix_secs())?;
+        let new = raise.value().new;
+        let key = epoch::key(new);
+        let (id, entry) = self.audit(caller, "raise epoch", key.to_string(), Some(raise.digest()));
+        let txn = Txn::new(&id, &entry)
+            .require(key.clone(), Precondition::Absent)
+            .put(key, to_record(&envelope))
+            .delete(hold::KEY);
+        match self.registry.store().commit(txn).await {
+            Ok(_) => {}
+            Err(CommitError::Conflict { .. }) => {
+                return Err(RefuseRaise::NotNext {
+                    old: raise.value().old,
+                    new,
+                    current: epoch::current(&self.registry).await?,
+                }
+                .into());
+            }
+            Err(error) => return Err(RegistryError::from(error).into()),
+        }
+        tracing::info!(
+            epoch = new,
+            "epoch raised; releases of the one before are not offered any more"
+        );
+        self.director.fleet_changed();
+        Ok(v1::RaiseEpochReply {})
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -89,6 +89,7 @@ impl Hub {
             last_report: report.and_then(|found| v1::Report::decode(&*found.value).ok()),
             enrolled_secs: node.enrolled_secs,
             grant_id: node.grant.to_string(),
+            labels_version_wanted: node.labels_version,
             ..v1::Node::default()
         };
         if let Some(status) = status {
@@ -98,6 +99,7 @@ impl Hub {
             described.accepted = status.accepted.map(Into::into);
             described.confirmed = status.confirmed.map(Into::into);
             described.authority_version = status.authority_version;
+            described.epoch = status.epoch;
             described.labels_version = status.labels_version;
             described.agent_version = status.agent_version;
             described.boot_id = status.boot_id;

@@ -10,6 +10,7 @@ use tonic::Streaming;
 use crate::acceptor::Caller;
 use crate::api::{Hub, chunks, invalid};
 use crate::releases;
+use crate::releases::publish::{endorse, publish};
 
 impl Hub {
     pub(super) async fn get_release(
@@ -70,15 +71,21 @@ impl Hub {
         let envelope: Envelope = request.manifest.try_into().map_err(|error| invalid(&error))?;
         let authority = self.authority().await?;
         let digest = envelope.digest();
-        let (id, entry) = self.audit(
-            caller,
-            "publish release",
-            format!("release/{digest}"),
-            Some(digest),
-        );
+        let named = releases::named_current(&self.registry).await?;
+        let again = named.is_some_and(|(_, current)| current == digest);
+        let what = if again {
+            "endorse release"
+        } else {
+            "publish release"
+        };
+        let (id, entry) = self.audit(caller, what, format!("release/{digest}"), Some(digest));
         let now = self.clock.unix_secs();
-        let release = releases::publish(&self.registry, &authority, &envelope, now, (&id, &entry)).await?;
-        tracing::info!(generation = %release.manifest.generation(), digest = %digest, "release published");
+        let release = if again {
+            endorse(&self.registry, &authority, &envelope, now, (&id, &entry)).await?
+        } else {
+            publish(&self.registry, &authority, &envelope, now, (&id, &entry)).await?
+        };
+        tracing::info!(generation = %release.manifest.generation(), digest = %digest, "{what}");
         self.director.publish(release);
         Ok(v1::PublishReleaseReply {})
     }

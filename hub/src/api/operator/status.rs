@@ -5,7 +5,7 @@ use tonic::Status;
 
 use crate::acceptor::Caller;
 use crate::api::Hub;
-use crate::pending;
+use crate::{epoch, hold, pending};
 
 impl Hub {
     pub(super) async fn get_status(
@@ -14,6 +14,7 @@ impl Hub {
         _: v1::GetStatusRequest,
     ) -> Result<v1::GetStatusReply, Status> {
         let fleet = self.registry.fleet().await?;
+        let hold = hold::read(&self.registry).await?;
         Ok(v1::GetStatusReply {
             hub_version: env!("CARGO_PKG_VERSION").to_owned(),
             trust_domain: self.authority().await?.document().trust_domain.to_string(),
@@ -21,6 +22,8 @@ impl Hub {
             serving_since_secs: self.serving_since_secs,
             nodes: fleet.len() as u64,
             connected: self.links.count() as u64,
+            epoch: epoch::current(&self.registry).await?,
+            hold: hold.map(|hold| hold.reason).unwrap_or_default(),
             pending: pending::waiting(&self.registry).await?.len() as u64,
             ..v1::GetStatusReply::default()
         })
