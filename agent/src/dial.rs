@@ -1,15 +1,16 @@
-//! Reaching a hub: TCP, TLS against pinned roots, gRPC. Each call is a fresh connection.
+//! Reaching a hub: TCP, TLS against the roots that the authority lists, gRPC. Each call is a fresh connection.
 
 use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use holdfast_pki::clock::Clock;
+use holdfast_pki::spiffe::{self, Identity};
 use holdfast_pki::tls::{self, ClientIdentity};
-use holdfast_proto::ids::{Digest, TrustDomain};
+use holdfast_proto::ids::{Digest, TrustDomain, UniqueId};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -73,7 +74,44 @@ impl Connector for TcpConnector {
 pub struct Dialer {
     connector: Arc<dyn Connector>,
     hubs: Vec<String>,
+    shown: Shown,
+    trust: Mutex<Trust>,
+}
+
+/// What stays the same, whichever roots are trusted.
+#[derive(Debug)]
+struct Shown {
+    trust_domain: TrustDomain,
+    identity: Option<ClientIdentity>,
+    clock: Arc<dyn Clock>,
+    floor_secs: u64,
+}
+
+/// The roots that hubs must be below, and the TLS settings that say so.
+#[derive(Debug, Clone)]
+struct Trust {
+    roots: Arc<BTreeSet<Digest>>,
     tls: Arc<rustls::ClientConfig>,
+}
+
+impl Shown {
+    fn trusting(&self, roots: BTreeSet<Digest>) -> Result<Trust, DialError> {
+        let identity = self.identity.as_ref().map(|identity| ClientIdentity {
+            chain: identity.chain.clone(),
+            key: identity.key.clone_key(),
+        });
+        let tls = tls::client_config(
+            self.trust_domain.clone(),
+            roots.clone(),
+            identity,
+            self.clock.clone(),
+            self.floor_secs,
+        )?;
+        Ok(Trust {
+            roots: Arc::new(roots),
+            tls: Arc::new(tls),
+        })
+    }
 }
 
 /// A fresh connection to a hub.
@@ -85,6 +123,18 @@ pub struct Connection {
     pub peer: SocketAddr,
     /// Ours, towards it.
     pub local: SocketAddr,
+    /// The hub, as its certificate names it.
+    pub hub: UniqueId,
+    /// The roots that it was judged by.
+    roots: Arc<BTreeSet<Digest>>,
+}
+
+/// What the handshake tells of a connection.
+#[derive(Debug, Clone, Copy)]
+struct Met {
+    peer: SocketAddr,
+    local: SocketAddr,
+    hub: UniqueId,
 }
 
 impl Connection {
@@ -124,12 +174,42 @@ impl Dialer {
         clock: Arc<dyn Clock>,
         floor_secs: u64,
     ) -> Result<Self, DialError> {
-        let tls = tls::client_config(trust_domain, roots, identity, clock, floor_secs)?;
+        let shown = Shown {
+            trust_domain,
+            identity,
+            clock,
+            floor_secs,
+        };
+        let trust = Mutex::new(shown.trusting(roots)?);
         Ok(Self {
             connector,
             hubs,
-            tls: Arc::new(tls),
+            shown,
+            trust,
         })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Trust> {
+        self.trust.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Trusts hubs below one of `roots` alone, from the next dial on.
+    ///
+    /// # Errors
+    /// [`DialError::Tls`] if the identity cannot be used; the roots of before count then.
+    pub fn trust(&self, roots: &BTreeSet<Digest>) -> Result<(), DialError> {
+        let mut trust = self.lock();
+        if *trust.roots != *roots {
+            *trust = self.shown.trusting(roots.clone())?;
+        }
+        Ok(())
+    }
+
+    /// Whether every root that this connection's hub was judged by still counts. Which of them it is below is not asked:
+    /// a hub shows what roots it likes, and after a root was dropped a new handshake costs little.
+    #[must_use]
+    pub fn still_trusts(&self, connection: &Connection) -> bool {
+        connection.roots.is_subset(&self.lock().roots)
     }
 
     /// Connects to the first hub that answers, beginning at the `start`-th.
@@ -151,11 +231,12 @@ impl Dialer {
     }
 
     async fn dial_one(&self, hub: &str) -> Result<Connection, tonic::transport::Error> {
-        let ends = Arc::new(Mutex::new(None));
-        let seen = ends.clone();
+        let trust = self.lock().clone();
+        let met = Arc::new(Mutex::new(None));
+        let seen = met.clone();
         let (connector, tls, hub) = (
             self.connector.clone(),
-            TlsConnector::from(self.tls.clone()),
+            TlsConnector::from(trust.tls),
             hub.to_owned(),
         );
         let service = tower::service_fn(move |_| {
@@ -163,10 +244,12 @@ impl Dialer {
             async move {
                 let connecting = async {
                     let Socket { stream, peer, local } = connector.connect(&hub).await?;
-                    *seen.lock().unwrap_or_else(PoisonError::into_inner) = Some((peer, local));
                     // Not looked at: the certificate is judged by its SPIFFE ID, and no name is sent.
                     let name = ServerName::try_from("hub").expect("a valid name");
-                    tls.connect(name, stream).await.map_err(tls::in_our_words)
+                    let stream = tls.connect(name, stream).await.map_err(tls::in_our_words)?;
+                    let hub = hub_of(stream.get_ref().1)?;
+                    *seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(Met { peer, local, hub });
+                    Ok::<_, io::Error>(stream)
                 };
                 let timed_out = |_| io::Error::new(io::ErrorKind::TimedOut, "no answer in time");
                 let stream = tokio::time::timeout(CONNECT_TIMEOUT, connecting)
@@ -182,8 +265,25 @@ impl Dialer {
             .keep_alive_while_idle(true)
             .buffer_size(8);
         let channel = endpoint.connect_with_connector(service).await?;
-        let ends = ends.lock().unwrap_or_else(PoisonError::into_inner);
-        let (peer, local) = ends.expect("a connected channel has both ends");
-        Ok(Connection { channel, peer, local })
+        let met = met.lock().unwrap_or_else(PoisonError::into_inner);
+        let Met { peer, local, hub } = met.expect("a connected channel has met somebody");
+        Ok(Connection {
+            channel,
+            peer,
+            local,
+            hub,
+            roots: trust.roots,
+        })
+    }
+}
+
+/// The hub at the other end of a handshake.
+fn hub_of(tls: &rustls::ClientConnection) -> io::Result<UniqueId> {
+    let leaf = tls.peer_certificates().and_then(<[_]>::first);
+    let named = leaf.and_then(|leaf| spiffe::of_certificate(leaf).ok());
+    match named.map(|id| id.identity) {
+        Some(Identity::Hub(id)) => Ok(id),
+        // The verifier lets nobody else through.
+        _ => Err(io::Error::other("the other side is no hub")),
     }
 }
