@@ -414,7 +414,7 @@ impl Host {
             return Ended { detail, ..ended };
         }
         let digest = change.release.manifest().digest();
-        ledger.pin_out(digest);
+        ledger.pin_out_under_these_labels(digest);
         if let Err(error) = self.save(ledger) {
             tracing::error!(error = %Chain(&error), "the ledger does not say yet that the release is pinned out");
         }

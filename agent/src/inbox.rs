@@ -1,7 +1,7 @@
-//! What the link brings to the keeper: the newest offer, and who is in the groups.
+//! What the link brings to the keeper: the newest offer, who is in the groups, and documents that operators signed.
 //!
-//! Nothing queues here: a newer offer takes the place of one that was not taken up yet, and members merge. So a long
-//! change never holds the link's beats and probes up.
+//! Nothing queues here: a newer offer takes the place of one that was not taken up yet, members and documents merge. So a
+//! long change never holds the link's beats and probes up.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -10,6 +10,7 @@ use holdfast_policy::render::AddressSets;
 use tokio::sync::Notify;
 
 use crate::change::Offering;
+use crate::ledger::RAISES_MAX;
 use crate::members;
 
 /// A release as a hub offers it.
@@ -19,6 +20,49 @@ pub struct Offer {
     pub manifest: Envelope,
     /// Who offers it, and where its slices can be had.
     pub hub: Offering,
+}
+
+/// What a hub brings beside releases: documents that operators are said to have signed. They are judged by the newest
+/// authority that it has; a hub that says no more than that there is a newer one brings none.
+#[derive(Debug, Clone)]
+pub struct Documents {
+    /// Who brings them.
+    pub hub: Offering,
+    /// Raises of the epoch, in the order in which they came: each is a step of its own.
+    pub raises: Vec<Envelope>,
+    /// The newest change of this node's labels.
+    pub labels: Option<Envelope>,
+}
+
+impl Documents {
+    /// No document yet: only somebody from whom a newer authority can be had.
+    #[must_use]
+    pub const fn none(hub: Offering) -> Self {
+        Self {
+            hub,
+            raises: Vec::new(),
+            labels: None,
+        }
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.raises.is_empty() && self.labels.is_none()
+    }
+
+    /// These, and then `newer` ones.
+    #[must_use]
+    pub fn and(mut self, newer: Self) -> Self {
+        self.raises.extend(newer.raises);
+        // Those beyond are dropped, and a hub sends them again over the next link.
+        self.raises.truncate(RAISES_MAX);
+        Self {
+            hub: newer.hub,
+            raises: self.raises,
+            labels: newer.labels.or(self.labels),
+        }
+    }
 }
 
 /// The place between link and keeper.
@@ -33,6 +77,8 @@ pub struct Inbox {
 pub struct Arrived {
     /// Members of groups that a hub named; to be taken before the offer, which may need them.
     pub members: AddressSets,
+    /// Signed documents; to be taken before the offer, which may be judged by them.
+    pub documents: Option<Documents>,
     /// The newest offer.
     pub offer: Option<Box<Offer>>,
 }
@@ -45,6 +91,18 @@ impl Inbox {
     /// Brings an offer.
     pub fn offer(&self, offer: Offer) {
         self.lock().offer = Some(Box::new(offer));
+        self.arrived.notify_one();
+    }
+
+    /// Brings documents.
+    pub fn documents(&self, newer: Documents) {
+        let mut waiting = self.lock();
+        let earlier = waiting.documents.take();
+        waiting.documents = Some(match earlier {
+            Some(earlier) => earlier.and(newer),
+            None => newer,
+        });
+        drop(waiting);
         self.arrived.notify_one();
     }
 
@@ -70,19 +128,22 @@ mod tests {
     use holdfast_proto::v1::node_link_client::NodeLinkClient;
     use tonic::transport::Endpoint;
 
-    fn offer(payload: &[u8]) -> Offer {
+    fn hub() -> Offering {
         let channel = Endpoint::from_static("http://nowhere").connect_lazy();
         let client = NodeLinkClient::new(channel.clone());
         let instance = String::new();
-        let hub = Offering {
+        Offering {
             client,
             channel,
             instance,
             on_this_machine: false,
-        };
+        }
+    }
+
+    fn offer(payload: &[u8]) -> Offer {
         Offer {
             manifest: Envelope::unsigned(payload.to_vec()),
-            hub,
+            hub: hub(),
         }
     }
 
@@ -97,9 +158,25 @@ mod tests {
         inbox.members(members("role=db", "10.0.0.2"));
         inbox.members(members("role=web", "10.0.0.3"));
         inbox.offer(offer(b"new"));
-        let Arrived { members, offer } = inbox.next().await;
+        let Arrived { members, offer, .. } = inbox.next().await;
         assert_eq!(offer.unwrap().manifest.payload, b"new");
         let web = &members[&"role=web".parse().unwrap()];
         assert!(members.len() == 2 && web.contains(&"10.0.0.3".parse().unwrap()) && web.len() == 1);
+    }
+    #[tokio::test]
+    async fn raises_keep_their_order_and_only_the_newest_labels_wait() {
+        let inbox = Inbox::default();
+        let document = |n: usize| Envelope::unsigned(n.to_string().into_bytes());
+        inbox.documents(Documents::none(hub()));
+        for n in 0..RAISES_MAX + 3 {
+            inbox.documents(Documents {
+                raises: vec![document(n)],
+                labels: Some(document(n)),
+                ..Documents::none(hub())
+            });
+        }
+        let found = inbox.next().await.documents.unwrap();
+        assert_eq!(found.raises, (0..RAISES_MAX).map(document).collect::<Vec<_>>());
+        assert_eq!(found.labels, Some(document(RAISES_MAX + 2)));
     }
 }

@@ -2,14 +2,18 @@
 //!
 //! The one loop is [`Keeper::run`]: it wakes on what has arrived in the inbox and on a timer. It owns the ledger
 //! and the host; the link only fills the inbox and carries its reports. `look` keeps what is confirmed, `offer` takes a
-//! release, `recover` settles a change that the last run did not live to see through.
+//! release, `documents` takes what else operators sign, `authority` walks to the newest authority, and `recover` settles a
+//! change that the last run did not live to see through.
 
+mod authority;
+mod documents;
 mod held;
 mod look;
 mod offer;
 mod recover;
 mod report;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,7 +29,7 @@ use crate::change::Host;
 use crate::dial::Dialer;
 use crate::firewall::resource::FirewallTable;
 use crate::host::Chain;
-use crate::inbox::Inbox;
+use crate::inbox::{Documents, Inbox};
 use crate::ledger::Ledger;
 use crate::members;
 
@@ -49,6 +53,10 @@ pub struct Keeper {
     last_counted: Duration,
     last_trouble: Option<String>,
     retry: Option<Retry>,
+    /// Documents that could not be written down, such as on a full disk: taken up again at the next look.
+    unsaved: Option<Documents>,
+    /// What was last said of documents that were not taken, by their kind.
+    document_troubles: BTreeMap<&'static str, String>,
     /// The release that this run has pinned out and reported as undone. Offered again over the next link it is refused
     /// without a word: another report would hide why it was undone.
     undone: Option<Digest>,
@@ -78,6 +86,8 @@ impl Keeper {
             look_every,
             last_trouble: None,
             retry: None,
+            unsaved: None,
+            document_troubles: BTreeMap::new(),
             undone: None,
         }
     }
@@ -102,9 +112,13 @@ impl Keeper {
                 biased;
                 _ = timer.tick() => {
                     self.look("interval").await;
+                    self.save_again().await;
                     self.try_again().await;
                 }
                 arrived = inbox.next() => {
+                    if let Some(documents) = arrived.documents {
+                        self.take_documents(documents).await;
+                    }
                     self.take_members(arrived.members).await;
                     if let Some(offer) = arrived.offer {
                         self.take(*offer).await;

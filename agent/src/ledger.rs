@@ -1,9 +1,12 @@
 //! The ledger: what this node was told by its operators and how far it has come, on disk before anything is touched.
 //!
-//! Decisions over what is offered are pure and in files of their own: `judge` over a release. What was confirmed was verified when it was
-//! accepted, and stays in force whatever becomes of the authority later: only something newer takes its place.
+//! Decisions over what is offered are pure and in files of their own: `judge` over a release, `labels` over a change of
+//! labels, `epoch` over a raise. What was confirmed was verified when it was accepted, and stays in force whatever becomes
+//! of the authority later: only something newer takes its place.
 
+mod epoch;
 mod judge;
+mod labels;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -15,11 +18,12 @@ use holdfast_pki::grant::JoinGrant;
 use holdfast_policy::release::Manifest;
 use holdfast_policy::slice::{InvalidSlice, Slice};
 use holdfast_proto::ids::{Digest, Generation, UniqueId};
-use holdfast_proto::labels::Labels;
 use holdfast_proto::payload::format_1;
 use serde::{Deserialize, Serialize};
 
+pub use self::epoch::{RAISES_MAX, RaiseJudgement, RefuseRaise};
 pub use self::judge::{Judgement, RefuseRelease};
+pub use self::labels::{HeldLabels, LabelJudgement, RefuseLabels};
 use crate::release::VerifiedRelease;
 
 const FILE: &str = "ledger.json";
@@ -36,10 +40,12 @@ pub struct Held {
     pub manifest: Envelope,
     /// The slices' exact bytes.
     pub slices: Vec<String>,
+    /// The version of the labels that selected them.
+    pub labels_version: u64,
 }
 
 impl Held {
-    fn of(release: &VerifiedRelease) -> Self {
+    fn of(release: &VerifiedRelease, labels_version: u64) -> Self {
         let texts = release
             .slices()
             .iter()
@@ -47,6 +53,7 @@ impl Held {
         Self {
             manifest: release.manifest().envelope().clone(),
             slices: texts.collect(),
+            labels_version,
         }
     }
 
@@ -70,26 +77,25 @@ impl Held {
     }
 }
 
-/// This node's labels, as an operator signed them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct HeldLabels {
-    /// 1 for those of the join grant.
-    pub version: u64,
-    /// The digest of the document that gave them.
-    pub digest: Digest,
-    /// The labels.
-    pub labels: Labels,
-}
-
 /// A release and its number.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Accepted {
     /// Its generation.
     pub generation: Generation,
+    /// Its manifest, as operators signed it: to be shown to a hub that lost it, even if it was undone here.
+    pub manifest: Envelope,
+}
+
+/// A release that is not tried again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PinnedOut {
     /// Its manifest's digest.
     pub manifest: Digest,
+    /// The labels under which it cut this node off: under others it comes to something else, and may be tried. None: a
+    /// return took its place, so that it is out for good.
+    pub labels_version: Option<u64>,
 }
 
 /// A release that is being applied: confirmed or undone by the guard of this commit.
@@ -117,6 +123,8 @@ pub struct Ledger {
     pub labels: HeldLabels,
     /// The epoch; raised only by a signed document of its own.
     pub epoch: u64,
+    /// The documents that raised it, oldest first: to be shown to a hub that lost them.
+    pub raises: Vec<Envelope>,
     /// Nothing below this is ever accepted: the join grant's floor.
     pub least: Generation,
     /// The highest release accepted.
@@ -131,8 +139,8 @@ pub struct Ledger {
     pub return_spent: bool,
     /// For how long this agent has run since it accepted the highest release, in seconds.
     pub running_secs: u64,
-    /// Releases that were undone while the hub was demonstrably up, oldest first: they are not tried again.
-    pub pinned_out: Vec<Digest>,
+    /// Releases that were undone while the hub was demonstrably up, or returned from, oldest first.
+    pub pinned_out: Vec<PinnedOut>,
     /// Ids of signed documents that may work only once and have: the join grant's.
     pub spent: BTreeSet<UniqueId>,
 }
@@ -170,12 +178,9 @@ impl Ledger {
             format: FORMAT,
             authority: authority.envelope().clone(),
             grant: grant.envelope().clone(),
-            labels: HeldLabels {
-                version: 1,
-                digest: grant.digest(),
-                labels: joined.labels.clone(),
-            },
+            labels: HeldLabels::of_grant(grant),
             epoch: joined.least_generation.epoch.max(1),
+            raises: Vec::new(),
             least: joined.least_generation,
             highest: None,
             confirmed: None,
@@ -229,38 +234,43 @@ impl Ledger {
         Ok(TrustedAuthority::from_pin(&self.authority, &pin)?)
     }
 
-    /// Notes that `release` is about to be applied under `commit`.
+    /// Notes that `release` is about to be applied under `commit`, by what was judged of it.
     pub fn begin(&mut self, release: &VerifiedRelease, judgement: Judgement, commit: UniqueId) {
-        let manifest = release.manifest();
         match judgement {
+            // The highest accepted stays; the way on from here is a higher number.
             Judgement::Return => {
-                // The highest accepted stays; the way on from here is a higher number.
                 self.return_spent = true;
-                if let Some(highest) = self.highest.as_ref().map(|highest| highest.manifest) {
-                    self.pin_out(highest);
+                if let Some(highest) = self.highest.as_ref().map(|highest| highest.manifest.digest()) {
+                    self.pin_out(PinnedOut {
+                        manifest: highest,
+                        labels_version: None,
+                    });
                 }
             }
-            Judgement::Apply | Judgement::InForce => {
-                let accepted = Accepted {
-                    generation: manifest.value().generation(),
-                    manifest: manifest.digest(),
-                };
-                if self.highest.as_ref() != Some(&accepted) {
-                    self.highest = Some(accepted);
-                    self.return_spent = false;
-                    self.running_secs = 0;
-                    let named = manifest.value().return_to.as_ref().map(|to| to.manifest);
-                    self.return_target = self
-                        .confirmed
-                        .clone()
-                        .filter(|held| Some(held.manifest.digest()) == named);
-                }
-            }
+            // It was accepted before; only which of its slices are for this node is new.
+            Judgement::Reselect => {}
+            Judgement::Apply => self.accept(release.manifest()),
         }
         self.pending = Some(Pending {
             commit,
-            held: Held::of(release),
+            held: Held::of(release, self.labels.version),
         });
+    }
+
+    fn accept(&mut self, manifest: &Verified<Manifest>) {
+        let highest = self.highest.as_ref();
+        if highest.is_some_and(|highest| highest.manifest.digest() == manifest.digest()) {
+            return;
+        }
+        self.highest = Some(Accepted {
+            generation: manifest.value().generation(),
+            manifest: manifest.envelope().clone(),
+        });
+        self.return_spent = false;
+        self.running_secs = 0;
+        let named = manifest.value().return_to.as_ref().map(|to| to.manifest);
+        let in_force = self.confirmed.clone();
+        self.return_target = in_force.filter(|held| Some(held.manifest.digest()) == named);
     }
 
     /// Notes that what is pending is in force.
@@ -275,13 +285,21 @@ impl Ledger {
         self.pending = None;
     }
 
-    /// Notes that a release must not be tried again.
-    pub fn pin_out(&mut self, digest: Digest) {
-        self.pinned_out.retain(|held| *held != digest);
+    /// Notes that a release cut this node off, and must not be tried again under the labels of now.
+    pub fn pin_out_under_these_labels(&mut self, manifest: Digest) {
+        let labels_version = Some(self.labels.version);
+        self.pin_out(PinnedOut {
+            manifest,
+            labels_version,
+        });
+    }
+
+    fn pin_out(&mut self, out: PinnedOut) {
+        self.pinned_out.retain(|held| *held != out);
         if self.pinned_out.len() >= PINNED_OUT_MAX {
             self.pinned_out.remove(0);
         }
-        self.pinned_out.push(digest);
+        self.pinned_out.push(out);
     }
 }
 

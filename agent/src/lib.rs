@@ -7,6 +7,7 @@
     )
 )]
 
+pub mod authority_chain;
 pub mod backoff;
 pub mod change;
 pub mod dial;
@@ -25,3 +26,5 @@ pub mod members;
 pub mod reconcile;
 pub mod release;
 pub mod run;
+#[cfg(test)]
+mod testing;

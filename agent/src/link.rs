@@ -173,19 +173,23 @@ impl Link {
                 .unwrap_or_default(),
             labels_version: held.labels_version,
             authority_version: held.authority_version,
+            epoch: held.epoch,
             ..v1::NodeHello::default()
         }
     }
 
     async fn beat(&mut self, serving: &Serving, inventory: Option<v1::Inventory>) -> Result<(), String> {
         let held = self.held.borrow_and_update().clone();
+        if !self.dialer.still_trusts(&serving.connection) {
+            return Err("the authority dropped a node root: hubs are to prove themselves anew".to_owned());
+        }
         let beat = v1::Heartbeat {
             inventory,
             accepted: held.accepted.map(Into::into),
             confirmed: held.confirmed.map(Into::into),
             labels_version: held.labels_version,
             authority_version: held.authority_version,
-            epoch: 0,
+            epoch: held.epoch,
         };
         serving.up.say(0, node_message::Kind::Heartbeat(beat)).await
     }

@@ -17,6 +17,8 @@ pub struct Held {
     pub labels_version: u64,
     /// The authority version reached.
     pub authority_version: u64,
+    /// The epoch.
+    pub epoch: u64,
 }
 
 impl Held {
@@ -32,6 +34,7 @@ impl Held {
             authority_version: ledger
                 .authority()
                 .map_or(0, |authority| authority.document().version),
+            epoch: ledger.epoch,
         }
     }
 }

@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use holdfast_pki::envelope::Envelope;
 use holdfast_policy::render::render;
 use holdfast_proto::ids::{Digest, Generation};
-use holdfast_proto::v1::enrollment_client::EnrollmentClient;
 use holdfast_proto::{DOWNLINK_BYTES_MAX, SLICE_BYTES_MAX, v1};
 use tonic::{Code, Status};
 
@@ -18,7 +16,7 @@ use crate::release::{VerifiedManifest, VerifiedRelease};
 /// How soon a release that may still be taken is tried again, at the look that follows.
 const RETRY_AFTER: Duration = Duration::from_secs(20);
 /// How long a hub may take over all that an offer needs of it: while the keeper waits, nobody looks for drift.
-const VERIFY_TIMEOUT: Duration = Duration::from_secs(20);
+pub(super) const VERIFY_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// An offer that failed on this host, such as on a full disk, or that was undone while the hub was not seen up: tried
 /// again while no newer one has come.
@@ -65,7 +63,7 @@ impl Keeper {
         let digest = offer.manifest.digest();
         let verified = tokio::time::timeout(VERIFY_TIMEOUT, self.verify(&offer)).await;
         let (generation, ended) = match verified.unwrap_or_else(|_| Err(Refused::unanswered())) {
-            // The hub knows from the hello what is in force here.
+            // The hub knows from hello and heartbeat what is in force here.
             Ok(None) => return,
             Ok(Some((release, judgement))) => {
                 let generation = release.manifest().value().generation();
@@ -79,7 +77,7 @@ impl Keeper {
         };
         let may_be_taken = match ended.outcome {
             "failed" => true,
-            "undone" => !self.ledger.pinned_out.contains(&digest),
+            "undone" => !self.ledger.is_pinned_out(digest),
             _ => false,
         };
         if may_be_taken {
@@ -105,7 +103,10 @@ impl Keeper {
         let refused = |generation, ended| Refused { generation, ended };
         self.walk_authority(&offer.hub)
             .await
-            .map_err(|ended| refused(None, ended))?;
+            .map_err(|error| refused(None, error.into()))?;
+        if self.ledger.is_in_force(offer.manifest.digest()) {
+            return Ok(None);
+        }
         let authority = self
             .ledger
             .authority()
@@ -120,9 +121,6 @@ impl Keeper {
             .ledger
             .judge(value, digest, same_fleet)
             .map_err(|error| refused(generation, Ended::refused(&error)))?;
-        if judgement == Judgement::InForce {
-            return Ok(None);
-        }
         let labels = &self.ledger.labels.labels;
         let mut slices = Vec::new();
         for slice in value.select(labels) {
@@ -134,34 +132,6 @@ impl Keeper {
             .complete(labels, &slices)
             .map_err(|error| refused(generation, Ended::refused(&error)))?;
         Ok(Some((release, judgement)))
-    }
-
-    /// Walks to the newest authority that the hub has, and writes down each version reached.
-    async fn walk_authority(&mut self, hub: &Offering) -> Result<(), Ended> {
-        let held = self.ledger.authority().map_err(|error| Ended::refused(&error))?;
-        let request = v1::GetAuthorityRequest {
-            after_version: held.document().version,
-        };
-        let reply = EnrollmentClient::new(hub.channel.clone())
-            .get_authority(request)
-            .await;
-        let versions = reply
-            .map_err(|status| Ended::failed(&status))?
-            .into_inner()
-            .versions;
-        if versions.is_empty() {
-            return Ok(());
-        }
-        let versions: Vec<Envelope> = versions
-            .into_iter()
-            .map(Envelope::try_from)
-            .collect::<Result<_, _>>()
-            .map_err(|error| Ended::refused(&error))?;
-        let reached = held.walk(&versions).map_err(|error| Ended::refused(&error))?;
-        self.ledger.authority = reached.envelope().clone();
-        self.host
-            .save(&self.ledger)
-            .map_err(|error| Ended::failed(&error))
     }
 
     async fn apply(&mut self, release: &VerifiedRelease, judgement: Judgement, hub: Offering) -> Ended {

@@ -43,6 +43,10 @@ impl Keeper {
 
     /// Notes in the ledger, and reports, what became of the pending release; whether the ledger could be written.
     async fn note_recovered(&mut self, confirmed: bool) -> bool {
+        let pending = self.ledger.pending.as_ref().map(|pending| {
+            let generation = pending.held.manifest().ok().map(|manifest| manifest.generation());
+            (generation, pending.held.manifest.digest())
+        });
         let ended = if confirmed {
             self.ledger.confirm();
             Ended::new("confirmed", "")
@@ -57,11 +61,8 @@ impl Keeper {
             tracing::error!(error = %Chain(&error), "the ledger cannot be settled; the next start tries again");
             return false;
         }
-        let highest = self.ledger.highest.clone();
-        let (generation, manifest) = highest
-            .map(|highest| (highest.generation, highest.manifest))
-            .unzip();
-        self.report(generation, manifest, "start", ended).await;
+        let (generation, manifest) = pending.unzip();
+        self.report(generation.flatten(), manifest, "start", ended).await;
         true
     }
 }

@@ -32,27 +32,39 @@ impl Keeper {
         activation: &'static str,
         ended: Ended,
     ) {
-        let Ended {
-            outcome,
-            detail,
-            keeps,
-        } = ended;
-        // A detail may quote what a program said: bounded well below the uplink's 64 KiB.
-        let detail: String = detail.chars().take(2000).collect();
+        let report = report(activation, ended);
         let report = v1::Report {
             generation: generation.map(Into::into),
             manifest_digest: manifest.map(|digest| digest.to_string()).unwrap_or_default(),
-            outcome: outcome.to_owned(),
             resources: vec![v1::ResourceReport {
                 resource: FirewallTable::NAME.to_owned(),
-                outcome: outcome.to_owned(),
-                detail: detail.clone(),
+                outcome: report.outcome.clone(),
+                detail: report.detail.clone(),
             }],
-            detail,
-            keeps,
-            activation: activation.to_owned(),
+            ..report
         };
+        self.send(report).await;
+    }
+
+    /// Reports what is about no release and no part of the host.
+    pub(super) async fn report_document(&self, activation: &'static str, ended: Ended) {
+        self.send(report(activation, ended)).await;
+    }
+
+    async fn send(&self, report: v1::Report) {
         // The link's queue is emptied into its bounded outbox at once; it closes only with the process.
         let _ = self.reports.send(report).await;
+    }
+}
+
+/// A report of nothing in particular.
+fn report(activation: &'static str, ended: Ended) -> v1::Report {
+    v1::Report {
+        outcome: ended.outcome.to_owned(),
+        // It may quote what a program said: bounded well below the uplink's 64 KiB.
+        detail: ended.detail.chars().take(2000).collect(),
+        keeps: ended.keeps,
+        activation: activation.to_owned(),
+        ..v1::Report::default()
     }
 }

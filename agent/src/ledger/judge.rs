@@ -5,13 +5,13 @@ use holdfast_proto::ids::{Digest, Generation};
 
 use super::Ledger;
 
-/// What is to be done with an offered release.
+/// What is to be done with an offered release that is not in force.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Judgement {
-    /// It is in force already.
-    InForce,
     /// It is to be applied: newer than anything accepted, or accepted before and never confirmed.
     Apply,
+    /// It is in force with the slices of older labels: to be applied again, with those that the labels of now select.
+    Reselect,
     /// It is older, and the highest accepted release allows to return to it.
     Return,
 }
@@ -69,7 +69,27 @@ pub enum RefuseRelease {
 }
 
 impl Ledger {
-    /// What is to be done with a release whose signatures hold.
+    /// Whether this very release is in force, with the slices that the labels of now select: then there is nothing to do,
+    /// whatever has become of the keys that signed it.
+    #[must_use]
+    pub fn is_in_force(&self, digest: Digest) -> bool {
+        self.confirmed.as_ref().is_some_and(|held| {
+            held.manifest.digest() == digest && held.labels_version == self.labels.version
+        })
+    }
+
+    /// Whether a release cut this node off under the labels of now, or was returned from.
+    #[must_use]
+    pub fn is_pinned_out(&self, digest: Digest) -> bool {
+        self.pinned_out.iter().any(|out| {
+            out.manifest == digest
+                && out
+                    .labels_version
+                    .is_none_or(|version| version == self.labels.version)
+        })
+    }
+
+    /// What is to be done with a release whose signatures hold, and which is not in force.
     ///
     /// # Errors
     /// [`RefuseRelease`].
@@ -95,20 +115,20 @@ impl Ledger {
                 held: self.epoch,
             });
         }
+        if self.is_pinned_out(digest) {
+            return Err(RefuseRelease::PinnedOut { offered });
+        }
         if self
             .confirmed
             .as_ref()
             .is_some_and(|held| held.manifest.digest() == digest)
         {
-            return Ok(Judgement::InForce);
-        }
-        if self.pinned_out.contains(&digest) {
-            return Err(RefuseRelease::PinnedOut { offered });
+            return Ok(Judgement::Reselect);
         }
         match &self.highest {
             None => Ok(Judgement::Apply),
             Some(highest) if offered > highest.generation => Ok(Judgement::Apply),
-            Some(highest) if offered == highest.generation && digest == highest.manifest => {
+            Some(highest) if offered == highest.generation && digest == highest.manifest.digest() => {
                 Ok(Judgement::Apply)
             }
             Some(highest) if offered == highest.generation => Err(RefuseRelease::Equivocation { offered }),
@@ -129,7 +149,7 @@ impl Ledger {
         let (Some((in_force, manifest)), Some(highest)) = (in_force, &self.highest) else {
             return false;
         };
-        in_force == highest.manifest
+        in_force == highest.manifest.digest()
             && !self.return_spent
             && manifest
                 .return_to

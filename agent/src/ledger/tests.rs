@@ -1,103 +1,9 @@
 use super::*;
-use holdfast_pki::authority::{Act, Authority, AuthorityKey, Role};
-use holdfast_pki::envelope::Algorithm;
+use holdfast_pki::authority::Act;
 use holdfast_pki::files::SystemFiles;
-use holdfast_pki::signing_key::SigningKey;
 use holdfast_policy::release::ReturnTo;
-use holdfast_proto::payload::Payload as _;
 
-use crate::release::VerifiedManifest;
-
-struct Operators {
-    key: SigningKey,
-    authority: TrustedAuthority,
-}
-
-const NOW: u64 = 1_800_000_000;
-
-fn operators() -> Operators {
-    let key = SigningKey::generate();
-    let document = Authority {
-        kind: Authority::KIND.to_owned(),
-        format: 1,
-        trust_domain: "lab.example".parse().unwrap(),
-        version: 1,
-        previous: None,
-        issued_secs: NOW,
-        expires_secs: NOW + 1_000_000,
-        keys: vec![AuthorityKey {
-            id: key.key_id(),
-            algorithm: Algorithm::Ed25519,
-            public: key.public(),
-            name: "ann".parse().unwrap(),
-            role: Role::Admin,
-        }],
-        thresholds: Act::REQUIRED.into_iter().map(|act| (act, 1)).collect(),
-        revoked: BTreeSet::new(),
-        node_roots: BTreeSet::from([Digest::of(b"root")]),
-    };
-    let mut envelope = Envelope::unsigned(serde_json::to_vec(&document).unwrap());
-    key.sign(Authority::KIND, &mut envelope);
-    let pin = AuthorityPin {
-        version: 1,
-        digest: envelope.digest(),
-    };
-    Operators {
-        authority: TrustedAuthority::from_pin(&envelope, &pin).unwrap(),
-        key,
-    }
-}
-
-impl Operators {
-    fn ledger(&self, least: Generation) -> Ledger {
-        let grant = JoinGrant {
-            kind: JoinGrant::KIND.to_owned(),
-            format: 1,
-            trust_domain: "lab.example".parse().unwrap(),
-            id: [1; 16].into(),
-            uses: 1,
-            not_after_secs: NOW + 10,
-            labels: Labels::default(),
-            name_pattern: "*".parse().unwrap(),
-            within: Vec::new(),
-            least_generation: least,
-            admission: holdfast_pki::grant::Admission::Automatic,
-            secret_digest: Digest::of(b"secret"),
-        };
-        let mut envelope = Envelope::unsigned(serde_json::to_vec(&grant).unwrap());
-        self.key.sign(JoinGrant::KIND, &mut envelope);
-        Ledger::new(
-            &self.authority,
-            &self.authority.verify(&envelope, &Act::Join, NOW).unwrap(),
-        )
-    }
-
-    fn release(
-        &self,
-        epoch: u64,
-        number: u64,
-        created_secs: u64,
-        return_to: Option<ReturnTo>,
-    ) -> VerifiedRelease {
-        let manifest = Manifest {
-            kind: Manifest::KIND.to_owned(),
-            format: 1,
-            trust_domain: "lab.example".parse().unwrap(),
-            epoch,
-            number,
-            author: "ann".parse().unwrap(),
-            created_secs,
-            authority_version: 1,
-            previous: None,
-            slices: Vec::new(),
-            return_to,
-        };
-        let mut envelope = Envelope::unsigned(serde_json::to_vec(&manifest).unwrap());
-        self.key.sign(Manifest::KIND, &mut envelope);
-        let verified = VerifiedManifest::verify(&envelope, &self.authority, NOW).unwrap();
-        verified.complete(&Labels::default(), &[]).unwrap()
-    }
-}
+use crate::testing::{NOW, Operators, label_change};
 
 fn judge(ledger: &Ledger, release: &VerifiedRelease) -> Result<Judgement, RefuseRelease> {
     ledger.judge(release.manifest().value(), release.manifest().digest(), true)
@@ -111,14 +17,14 @@ fn accept(ledger: &mut Ledger, release: &VerifiedRelease) {
 
 #[test]
 fn only_higher_numbers_are_accepted() {
-    let operators = operators();
+    let operators = Operators::new();
     let mut ledger = operators.ledger(Generation::default());
     let (one, two) = (
         operators.release(1, 1, NOW, None),
         operators.release(1, 2, NOW, None),
     );
     accept(&mut ledger, &two);
-    assert_eq!(judge(&ledger, &two), Ok(Judgement::InForce));
+    assert!(ledger.is_in_force(two.manifest().digest()));
     assert!(matches!(
         judge(&ledger, &one),
         Err(RefuseRelease::Outdated { .. })
@@ -131,7 +37,7 @@ fn only_higher_numbers_are_accepted() {
 
 #[test]
 fn two_releases_under_one_number_are_told_apart() {
-    let operators = operators();
+    let operators = Operators::new();
     let mut ledger = operators.ledger(Generation::default());
     accept(&mut ledger, &operators.release(1, 2, NOW, None));
     let other = operators.release(1, 2, NOW + 1, None);
@@ -143,7 +49,7 @@ fn two_releases_under_one_number_are_told_apart() {
 
 #[test]
 fn the_floor_of_the_grant_and_the_epoch_hold() {
-    let operators = operators();
+    let operators = Operators::new();
     let ledger = operators.ledger(Generation { epoch: 2, number: 5 });
     assert!(matches!(
         judge(&ledger, &operators.release(2, 4, NOW, None)),
@@ -161,7 +67,7 @@ fn the_floor_of_the_grant_and_the_epoch_hold() {
 
 #[test]
 fn a_release_that_was_undone_is_tried_again_unless_it_is_pinned_out() {
-    let operators = operators();
+    let operators = Operators::new();
     let mut ledger = operators.ledger(Generation::default());
     let one = operators.release(1, 1, NOW, None);
     ledger.begin(&one, Judgement::Apply, [9; 16].into());
@@ -171,7 +77,7 @@ fn a_release_that_was_undone_is_tried_again_unless_it_is_pinned_out() {
         Ok(Judgement::Apply),
         "the hub was down: no fault of the release"
     );
-    ledger.pin_out(one.manifest().digest());
+    ledger.pin_out_under_these_labels(one.manifest().digest());
     assert!(matches!(
         judge(&ledger, &one),
         Err(RefuseRelease::PinnedOut { .. })
@@ -185,7 +91,7 @@ fn a_release_that_was_undone_is_tried_again_unless_it_is_pinned_out() {
 
 #[test]
 fn a_return_is_taken_once_in_time_and_leaves_the_highest() {
-    let operators = operators();
+    let operators = Operators::new();
     let mut ledger = operators.ledger(Generation::default());
     let one = operators.release(1, 1, NOW, None);
     accept(&mut ledger, &one);
@@ -218,7 +124,7 @@ fn a_return_is_taken_once_in_time_and_leaves_the_highest() {
         judge(&ledger, &two),
         Err(RefuseRelease::PinnedOut { .. })
     ));
-    assert_eq!(judge(&ledger, &one), Ok(Judgement::InForce));
+    assert!(ledger.is_in_force(one.manifest().digest()));
     assert_eq!(
         judge(&ledger, &operators.release(1, 3, NOW, None)),
         Ok(Judgement::Apply)
@@ -227,7 +133,7 @@ fn a_return_is_taken_once_in_time_and_leaves_the_highest() {
 
 #[test]
 fn another_release_than_the_named_one_is_no_return() {
-    let operators = operators();
+    let operators = Operators::new();
     let mut ledger = operators.ledger(Generation::default());
     let (one, two) = (
         operators.release(1, 1, NOW, None),
@@ -245,9 +151,102 @@ fn another_release_than_the_named_one_is_no_return() {
     ));
 }
 
+/// Gives the node labels of `version`.
+fn relabel(operators: &Operators, ledger: &mut Ledger, version: u64) {
+    let change = operators.sign(&label_change(version, ledger.labels.digest));
+    let verified = operators.authority.verify(&change, &Act::Label, NOW);
+    ledger.take_labels(&verified.unwrap());
+}
+
+#[test]
+fn a_release_in_force_is_applied_again_for_other_labels_and_leaves_the_highest() {
+    let operators = Operators::new();
+    let mut ledger = operators.ledger(Generation::default());
+    let one = operators.release(1, 1, NOW, None);
+    accept(&mut ledger, &one);
+    let two = operators.release(1, 2, NOW, None);
+    ledger.begin(&two, Judgement::Apply, [9; 16].into());
+    ledger.undo();
+    let (highest, digest) = (ledger.highest.clone(), one.manifest().digest());
+    assert!(ledger.is_in_force(digest));
+
+    relabel(&operators, &mut ledger, 2);
+    assert!(
+        !ledger.is_in_force(digest),
+        "its slices are those of older labels"
+    );
+    assert_eq!(judge(&ledger, &one), Ok(Judgement::Reselect));
+    accept(&mut ledger, &one);
+    assert!(ledger.is_in_force(digest));
+    assert_eq!(ledger.highest, highest, "what was accepted above it stays so");
+    assert_eq!(judge(&ledger, &two), Ok(Judgement::Apply));
+}
+
+#[test]
+fn a_release_that_cut_the_node_off_may_be_tried_under_other_labels_but_not_one_returned_from() {
+    let operators = Operators::new();
+    let mut ledger = operators.ledger(Generation::default());
+    let one = operators.release(1, 1, NOW, None);
+    accept(&mut ledger, &one);
+    let to_one = Some(ReturnTo {
+        manifest: one.manifest().digest(),
+        within_secs: 100,
+    });
+    let (two, three) = (
+        operators.release(1, 2, NOW, to_one),
+        operators.release(1, 3, NOW, None),
+    );
+    accept(&mut ledger, &two);
+    accept(&mut ledger, &one);
+    assert!(ledger.is_pinned_out(two.manifest().digest()), "returned from");
+    ledger.begin(&three, Judgement::Apply, [9; 16].into());
+    ledger.undo();
+    ledger.pin_out_under_these_labels(three.manifest().digest());
+    assert!(ledger.is_pinned_out(three.manifest().digest()), "undone");
+
+    relabel(&operators, &mut ledger, 2);
+    assert_eq!(judge(&ledger, &three), Ok(Judgement::Apply));
+    assert!(matches!(
+        judge(&ledger, &two),
+        Err(RefuseRelease::PinnedOut { .. })
+    ));
+}
+
+#[test]
+fn a_release_undone_for_other_labels_too_is_not_tried_again() {
+    let operators = Operators::new();
+    let mut ledger = operators.ledger(Generation::default());
+    let one = operators.release(1, 1, NOW, None);
+    accept(&mut ledger, &one);
+    relabel(&operators, &mut ledger, 2);
+    ledger.begin(&one, Judgement::Reselect, [9; 16].into());
+    ledger.undo();
+    ledger.pin_out_under_these_labels(one.manifest().digest());
+    assert!(matches!(
+        judge(&ledger, &one),
+        Err(RefuseRelease::PinnedOut { .. })
+    ));
+    let held = ledger.confirmed.as_ref().unwrap();
+    assert_eq!(held.labels_version, 1, "what was there before is in force");
+}
+
+#[test]
+fn the_highest_accepted_is_kept_as_operators_signed_it_though_it_was_undone() {
+    let operators = Operators::new();
+    let mut ledger = operators.ledger(Generation::default());
+    accept(&mut ledger, &operators.release(1, 1, NOW, None));
+    let two = operators.release(1, 2, NOW, None);
+    ledger.begin(&two, Judgement::Apply, [9; 16].into());
+    ledger.undo();
+    assert_eq!(
+        ledger.highest.as_ref().map(|highest| &highest.manifest),
+        Some(two.manifest().envelope())
+    );
+}
+
 #[test]
 fn a_ledger_reads_back_as_written_and_unknown_fields_are_refused() {
-    let operators = operators();
+    let operators = Operators::new();
     let dir = tempfile::tempdir().unwrap();
     assert!(Ledger::load(dir.path(), &SystemFiles).unwrap().is_none());
     let mut ledger = operators.ledger(Generation::default());

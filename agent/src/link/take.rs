@@ -7,7 +7,7 @@ use super::Link;
 use super::outbox::Outbox;
 use super::serving::Serving;
 use crate::host::Chain;
-use crate::inbox::Offer;
+use crate::inbox::{Documents, Offer};
 use crate::members;
 
 impl Link {
@@ -41,13 +41,27 @@ impl Link {
                 tracing::info!(detail = unsupported.detail, "the hub does not know a message");
                 outbox.acknowledged(id);
             }
-            Some(
-                hub_message::Kind::LabelChange(_)
-                | hub_message::Kind::EpochRaise(_)
-                | hub_message::Kind::AuthorityAdvanced(_)
-                | hub_message::Kind::Checkpoint(_)
-                | hub_message::Kind::AddressesRefused(_),
-            ) => {}
+            Some(hub_message::Kind::LabelChange(change)) => {
+                let labels = readable(change.document, "a change of labels");
+                self.inbox.documents(Documents {
+                    labels,
+                    ..Documents::none(serving.offering())
+                });
+            }
+            Some(hub_message::Kind::EpochRaise(raise)) => {
+                let raises = readable(raise.document, "a raise of the epoch")
+                    .into_iter()
+                    .collect();
+                self.inbox.documents(Documents {
+                    raises,
+                    ..Documents::none(serving.offering())
+                });
+            }
+            Some(hub_message::Kind::AuthorityAdvanced(_)) => {
+                // Which version it says is of no use: what can be walked to counts.
+                self.inbox.documents(Documents::none(serving.offering()));
+            }
+            Some(hub_message::Kind::Checkpoint(_) | hub_message::Kind::AddressesRefused(_)) => {}
             None => {
                 let detail = "this agent does not know this kind of message";
                 serving.up.unsupported(id, detail).await?;

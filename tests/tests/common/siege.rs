@@ -130,12 +130,8 @@ impl Siege {
     pub(crate) fn takes(&self, envelope: &Envelope) -> Result<()> {
         let report = self.hub.offer(envelope)?;
         ensure!(report.outcome == "confirmed", "confirmed wanted, got {report:?}");
-        let digest = envelope.digest().to_string();
-        ensure!(
-            self.ledger()?["highest"]["manifest"] == digest,
-            "the ledger says {}",
-            self.ledger()?
-        );
+        let highest: Envelope = serde_json::from_value(self.ledger()?["highest"]["manifest"].take())?;
+        ensure!(highest == *envelope, "the ledger says {}", self.ledger()?);
         Ok(())
     }
 

@@ -1,0 +1,251 @@
+//! The one decision over a change of this node's labels: [`Ledger::judge_labels`]. Pure, as `judge` is.
+//!
+//! The labels choose the slices, so whoever chose them would choose the policy: they come from the node's own join grant
+//! and from later documents that operators signed for this very node. Only a higher version counts: no hub brings back
+//! what was.
+
+use holdfast_pki::envelope::{Envelope, Verified};
+use holdfast_pki::grant::JoinGrant;
+use holdfast_pki::labels::LabelChange;
+use holdfast_proto::ids::{Digest, NodeId, TrustDomain};
+use holdfast_proto::labels::Labels;
+use serde::{Deserialize, Serialize};
+
+use super::Ledger;
+
+/// This node's labels, as an operator signed them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HeldLabels {
+    /// 1 for those of the join grant.
+    pub version: u64,
+    /// The digest of the document that gave them.
+    pub digest: Digest,
+    /// The labels.
+    pub labels: Labels,
+    /// That document; none for those of the join grant, which the ledger holds anyway.
+    pub change: Option<Envelope>,
+}
+
+impl HeldLabels {
+    /// Those that a node joins with.
+    pub(super) fn of_grant(grant: &Verified<JoinGrant>) -> Self {
+        Self {
+            version: 1,
+            digest: grant.digest(),
+            labels: grant.value().labels.clone(),
+            change: None,
+        }
+    }
+}
+
+/// What is to be done with a change of labels whose signatures hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LabelJudgement {
+    /// Nothing: these are the labels held.
+    Held,
+    /// They take the place of those held.
+    Take,
+    /// They do as well, but name another document before them than the one held: operators signed two changes side by
+    /// side, and the higher number decides.
+    TakeFork,
+}
+
+/// Why a change of labels is refused. Nothing was changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RefuseLabels {
+    /// It is for another fleet.
+    #[error("labels version {0} is for another trust domain")]
+    TrustDomain(u64),
+    /// It is for another node.
+    #[error("labels version {version} is for node {node}, not for this one")]
+    Node {
+        /// What was offered.
+        version: u64,
+        /// Whose labels they are.
+        node: NodeId,
+    },
+    /// It is older than what is held.
+    #[error("labels version {offered} is older than version {held}, which this node holds")]
+    Outdated {
+        /// What was offered.
+        offered: u64,
+        /// What is held.
+        held: u64,
+    },
+    /// Same version, other bytes.
+    #[error(
+        "labels version {0} differs from the version {0} that this node holds: operators signed two under one number; sign a higher one"
+    )]
+    Equivocation(u64),
+}
+
+impl Ledger {
+    /// What is to be done with a change of labels whose signatures hold, on the node `own` of the fleet `trust_domain`.
+    ///
+    /// # Errors
+    /// [`RefuseLabels`].
+    pub fn judge_labels(
+        &self,
+        change: &LabelChange,
+        digest: Digest,
+        own: &NodeId,
+        trust_domain: &TrustDomain,
+    ) -> Result<LabelJudgement, RefuseLabels> {
+        let (offered, held) = (change.version, self.labels.version);
+        if change.trust_domain != *trust_domain {
+            return Err(RefuseLabels::TrustDomain(offered));
+        }
+        if change.node != *own {
+            return Err(RefuseLabels::Node {
+                version: offered,
+                node: change.node,
+            });
+        }
+        if offered < held {
+            return Err(RefuseLabels::Outdated { offered, held });
+        }
+        if offered == held {
+            return if digest == self.labels.digest {
+                Ok(LabelJudgement::Held)
+            } else {
+                Err(RefuseLabels::Equivocation(offered))
+            };
+        }
+        // Behind a gap nothing can be said of the one before.
+        let is_next = offered == held + 1;
+        Ok(if is_next && change.previous != self.labels.digest {
+            LabelJudgement::TakeFork
+        } else {
+            LabelJudgement::Take
+        })
+    }
+
+    /// Notes the labels from now on.
+    pub fn take_labels(&mut self, change: &Verified<LabelChange>) {
+        self.labels = HeldLabels {
+            version: change.value().version,
+            digest: change.digest(),
+            labels: change.value().labels.clone(),
+            change: Some(change.envelope().clone()),
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use holdfast_pki::authority::Act;
+    use holdfast_proto::ids::Generation;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testing::{NOW, Operators, fleet, label_change, own};
+
+    fn judge(ledger: &Ledger, change: &LabelChange) -> Result<LabelJudgement, RefuseLabels> {
+        ledger.judge_labels(change, digest(change), &own(), &fleet())
+    }
+
+    fn digest(change: &LabelChange) -> Digest {
+        Digest::of(&serde_json::to_vec(change).unwrap())
+    }
+
+    fn take(operators: &Operators, ledger: &mut Ledger, change: &LabelChange) {
+        let verified = operators
+            .authority
+            .verify(&operators.sign(change), &Act::Label, NOW);
+        ledger.take_labels(&verified.unwrap());
+    }
+
+    #[test]
+    fn labels_for_another_node_or_fleet_are_refused() {
+        let operators = Operators::new();
+        let ledger = operators.ledger(Generation::default());
+        let good = label_change(2, ledger.labels.digest);
+        assert_eq!(judge(&ledger, &good), Ok(LabelJudgement::Take));
+        let other_node = LabelChange {
+            node: NodeId::of_public_key(b"another node"),
+            ..good.clone()
+        };
+        assert!(matches!(
+            judge(&ledger, &other_node),
+            Err(RefuseLabels::Node { version: 2, .. })
+        ));
+        let other_fleet = LabelChange {
+            trust_domain: "other.example".parse().unwrap(),
+            ..good
+        };
+        assert_eq!(judge(&ledger, &other_fleet), Err(RefuseLabels::TrustDomain(2)));
+    }
+
+    #[test]
+    fn labels_of_an_equal_or_lower_version_are_refused() {
+        let operators = Operators::new();
+        let mut ledger = operators.ledger(Generation::default());
+        let (grant, two) = (ledger.labels.digest, label_change(2, ledger.labels.digest));
+        let three = label_change(3, digest(&two));
+        take(&operators, &mut ledger, &three);
+        assert_eq!(judge(&ledger, &three), Ok(LabelJudgement::Held), "the same again");
+        assert_eq!(
+            judge(&ledger, &label_change(3, grant)),
+            Err(RefuseLabels::Equivocation(3)),
+            "another of the same version"
+        );
+        assert_eq!(
+            judge(&ledger, &two),
+            Err(RefuseLabels::Outdated { offered: 2, held: 3 })
+        );
+        assert_eq!(
+            judge(&ledger, &label_change(1, grant)),
+            Err(RefuseLabels::Outdated { offered: 1, held: 3 }),
+            "the join grant's are gone as well"
+        );
+    }
+
+    #[test]
+    fn labels_signed_side_by_side_are_taken_and_told_as_a_fork() {
+        let operators = Operators::new();
+        let mut ledger = operators.ledger(Generation::default());
+        let two = label_change(2, ledger.labels.digest);
+        take(&operators, &mut ledger, &two);
+        let beside = label_change(3, ledger.grant.digest());
+        assert_eq!(judge(&ledger, &beside), Ok(LabelJudgement::TakeFork));
+        assert_eq!(
+            judge(&ledger, &label_change(3, digest(&two))),
+            Ok(LabelJudgement::Take)
+        );
+        assert_eq!(
+            judge(&ledger, &label_change(4, Digest::of(b"version 3"))),
+            Ok(LabelJudgement::Take),
+            "the ones between were missed"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_offered_labels_only_rise_and_are_this_nodes_own(
+            offers in prop::collection::vec((0_u64..8, any::<u8>(), any::<bool>(), any::<bool>()), 1..12)
+        ) {
+            let operators = Operators::new();
+            let mut ledger = operators.ledger(Generation::default());
+            for (version, previous, for_us, our_fleet) in offers {
+                let mut change = label_change(version, Digest::of(&[previous % 3]));
+                if !for_us {
+                    change.node = NodeId::of_public_key(b"another node");
+                }
+                if !our_fleet {
+                    change.trust_domain = "other.example".parse().unwrap();
+                }
+                let before = ledger.labels.clone();
+                let taken = matches!(
+                    judge(&ledger, &change),
+                    Ok(LabelJudgement::Take | LabelJudgement::TakeFork)
+                );
+                prop_assert_eq!(taken, for_us && our_fleet && version > before.version);
+                if taken {
+                    take(&operators, &mut ledger, &change);
+                    prop_assert!(ledger.labels.version == version && ledger.labels.digest == digest(&change));
+                }
+            }
+        }
+    }
+}
