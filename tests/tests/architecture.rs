@@ -1,6 +1,7 @@
-//! Dependencies point one way: proto <- {policy, pki} <- {hub, agent}; hub and agent never know each other.
+//! The shape of the whole: dependencies point one way, and every test that the threat model names is there.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
@@ -84,4 +85,32 @@ fn imports() -> Result<BTreeMap<String, BTreeSet<String>>> {
 
 fn name(value: &Value) -> Option<String> {
     value["name"].as_str().map(str::to_owned)
+}
+
+/// SECURITY.md names a test for each claim: `file.rs` (`test_name`, ..). A test that was renamed or deleted is found here.
+#[test]
+fn every_test_that_the_threat_model_names_is_there() -> Result<()> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let text = std::fs::read_to_string(root.join("SECURITY.md"))?;
+    // Lines of prose are wrapped; a table's are not.
+    let text = text.replace('\n', " ");
+    let mut named = 0;
+    for (at, _) in text.match_indices(".rs` (`") {
+        let file = text[..at].rsplit('`').next().unwrap_or_default();
+        let rest = &text[at + ".rs` (".len()..];
+        let names = rest.split(')').next().unwrap_or_default();
+        let file = format!("{file}.rs");
+        let path = [root.join(&file), root.join("tests/tests").join(&file)]
+            .into_iter()
+            .find(|path| path.is_file())
+            .with_context(|| format!("SECURITY.md names {file}, which is not there"))?;
+        let source = std::fs::read_to_string(&path)?;
+        for name in names.split(',').map(|name| name.trim().trim_matches('`')) {
+            let declared = source.contains(&format!("fn {name}("));
+            assert!(declared, "SECURITY.md names {name}, which is not in {file}");
+            named += 1;
+        }
+    }
+    assert!(named >= 20, "only {named} tests were found in SECURITY.md");
+    Ok(())
 }
