@@ -2,7 +2,8 @@
 //!
 //! Keys, CSRs, certificates and TLS: [`spiffe`], [`csr`], [`issue`], [`tls`]. What operators sign and how it is verified:
 //! [`envelope`], [`authority`], [`grant`], [`labels`], [`epoch`], [`draft`], [`access`], [`token`]; with which keys:
-//! [`signing_key`], [`ssh_key`], [`sshsig`]; and what a hub signs of itself: [`checkpoint`]. No sockets.
+//! [`signing_key`], [`ssh_key`], [`sshsig`]; what a hub gives to be signed and what it signs itself: [`challenge`],
+//! [`checkpoint`]. No sockets.
 //!
 //! [`clock`], [`random`] and [`files`] are the three doors to the machine that both binaries share: each is a trait with
 //! the real thing and, under the feature `testing`, a twin with switches for faults.
@@ -16,6 +17,7 @@
 
 pub mod access;
 pub mod authority;
+pub mod challenge;
 pub mod checkpoint;
 pub mod clock;
 pub mod csr;
