@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use holdfast_pki::spiffe::{self, SpiffeId};
 use holdfast_pki::tls;
+use holdfast_proto::ids::Digest;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -44,6 +45,8 @@ pub struct Caller {
     pub address: SocketAddr,
     /// Who; none for a peer without a certificate.
     pub id: Option<SpiffeId>,
+    /// The fingerprint of the certificate: SHA-256 of its DER.
+    pub certificate: Option<Digest>,
 }
 
 /// A byte stream from a peer.
@@ -133,12 +136,17 @@ async fn handshake(
         .map(|leaf| spiffe::of_certificate(leaf))
         .transpose()
         .map_err(io::Error::other)?;
+    let certificate = leaf.map(|leaf| Digest::of(leaf));
     let address = SocketAddr::new(address.ip().to_canonical(), address.port());
     let anonymous = match id {
         Some(_) => None,
         None => Some(anonymous.enter(address.ip())?),
     };
-    let caller = Caller { address, id };
+    let caller = Caller {
+        address,
+        id,
+        certificate,
+    };
     Ok(Connection {
         tls,
         caller,

@@ -1,4 +1,4 @@
-//! The hub's CAs at work: leaves for nodes, and the hub's own leaf, renewed while it serves.
+//! The hub's CAs at work: leaves for nodes and for operators' access, and the hub's own leaf, renewed while it serves.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use holdfast_pki::issue::{Ca, PkiError};
 use holdfast_pki::random::Random;
 use holdfast_pki::spiffe::{Identity, SpiffeId};
 use holdfast_pki::tls;
-use holdfast_proto::ids::{NodeId, TrustDomain, UniqueId};
+use holdfast_proto::ids::{Digest, Name, NodeId, TrustDomain, UniqueId};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
@@ -29,9 +29,11 @@ pub struct HubCa {
     trust_domain: TrustDomain,
     hub_id: UniqueId,
     issuing: Ca,
+    operator_issuing: Ca,
     node_root: CertificateDer<'static>,
     operator_root: CertificateDer<'static>,
     node_leaf_lifetime: Duration,
+    operator_leaf_lifetime: Duration,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
 }
@@ -58,7 +60,7 @@ pub enum LoadCa {
 }
 
 impl HubCa {
-    /// Reads the issuing CA and the roots' certificates. The roots' keys are not touched.
+    /// Reads the issuing CAs and the roots' certificates. The roots' keys are not touched.
     ///
     /// # Errors
     /// [`LoadCa`] names the file.
@@ -82,21 +84,23 @@ impl HubCa {
                 source: source.into(),
             })
         };
-        let (path, key_path) = dir.ca(CaName::Issuing);
-        let key = zeroize::Zeroizing::new(read(&key_path)?);
-        let issuing = Ca::from_pem(&read(&path)?, &String::from_utf8_lossy(&key)).map_err(|source| {
-            LoadCa::Content {
+        let issuing = |ca: CaName| {
+            let (path, key_path) = dir.ca(ca);
+            let key = zeroize::Zeroizing::new(read(&key_path)?);
+            Ca::from_pem(&read(&path)?, &String::from_utf8_lossy(&key)).map_err(|source| LoadCa::Content {
                 path: path.display().to_string(),
                 source,
-            }
-        })?;
+            })
+        };
         Ok(Self {
             trust_domain: config.trust_domain.clone(),
             hub_id: config.hub_id,
-            issuing,
+            issuing: issuing(CaName::Issuing)?,
+            operator_issuing: issuing(CaName::OperatorIssuing)?,
             node_root: certificate(CaName::NodeRoot)?,
             operator_root: certificate(CaName::OperatorRoot)?,
             node_leaf_lifetime: Duration::from_secs(u64::from(config.node_certificate_days) * 86_400),
+            operator_leaf_lifetime: Duration::from_secs(u64::from(config.operator_certificate_hours) * 3600),
             clock,
             random,
         })
@@ -133,6 +137,41 @@ impl HubCa {
         Ok(vec![leaf, self.issuing.certificate().clone()])
     }
 
+    /// Issues an operator's API certificate.
+    ///
+    /// # Errors
+    /// [`PkiError`] from the certificate machinery.
+    pub fn issue_operator(&self, csr: &VerifiedCsr, name: &Name) -> Result<ApiCertificate, PkiError> {
+        let id = SpiffeId {
+            trust_domain: self.trust_domain.clone(),
+            identity: Identity::Operator(name.clone()),
+        };
+        let (lifetime, now) = (self.operator_leaf_lifetime, self.clock.now());
+        let leaf = self
+            .operator_issuing
+            .issue(csr, &id, lifetime, now, &*self.random)?;
+        Ok(ApiCertificate {
+            fingerprint: Digest::of(&leaf),
+            chain: vec![leaf, self.operator_issuing.certificate().clone()],
+            lifetime,
+        })
+    }
+
+    /// The fleet.
+    #[must_use]
+    pub const fn trust_domain(&self) -> &TrustDomain {
+        &self.trust_domain
+    }
+
+    /// This hub, as its own certificate calls it.
+    #[must_use]
+    pub fn hub_id(&self) -> SpiffeId {
+        SpiffeId {
+            trust_domain: self.trust_domain.clone(),
+            identity: Identity::Hub(self.hub_id),
+        }
+    }
+
     /// Makes a key and a leaf for this hub itself.
     ///
     /// # Errors
@@ -140,10 +179,7 @@ impl HubCa {
     pub fn issue_hub(&self) -> Result<CertifiedKey, PkiError> {
         let key = csr::new_key()?;
         let csr = csr::verify(&csr::create(&key)?).expect("our own CSR");
-        let id = SpiffeId {
-            trust_domain: self.trust_domain.clone(),
-            identity: Identity::Hub(self.hub_id),
-        };
+        let id = self.hub_id();
         let leaf = self
             .issuing
             .issue(&csr, &id, HUB_LEAF_LIFETIME, self.clock.now(), &*self.random)?;
@@ -155,6 +191,17 @@ impl HubCa {
         let chain = vec![leaf, self.issuing.certificate().clone(), self.node_root.clone()];
         Ok(CertifiedKey::new(chain, signer))
     }
+}
+
+/// What lets an operator in for a while.
+#[derive(Debug)]
+pub struct ApiCertificate {
+    /// What they show, leaf first, without the root.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// The leaf's fingerprint, by which the hub knows it again.
+    pub fingerprint: Digest,
+    /// For how long it is good from now on.
+    pub lifetime: Duration,
 }
 
 /// The hub's present leaf, which TLS asks for at each handshake.

@@ -27,8 +27,20 @@ pub struct Config {
     pub advertise: Vec<String>,
     /// How long a node's certificate lives, in days. Agents do not renew yet, so it is long.
     pub node_certificate_days: u32,
+    /// How long an operator's API certificate lives, in hours: it is renewed while it lasts, and ends by itself after.
+    #[serde(default = "operator_certificate_hours")]
+    pub operator_certificate_hours: u32,
     /// The authority that this hub began with.
     pub authority: AuthorityPin,
+}
+
+/// A working day: who works on needs no second login, who left is out by night.
+pub const OPERATOR_CERTIFICATE_HOURS: u32 = 8;
+/// A week. Longer ones would make of access what the design says it is not: something to be kept and stolen.
+const OPERATOR_CERTIFICATE_HOURS_MAX: u32 = 7 * 24;
+
+const fn operator_certificate_hours() -> u32 {
+    OPERATOR_CERTIFICATE_HOURS
 }
 
 /// Where things are in the hub's directory.
@@ -60,6 +72,12 @@ impl HubDir {
         self.0.join("store")
     }
 
+    /// The key that signs this hub's checkpoints.
+    #[must_use]
+    pub fn checkpoint_key(&self) -> PathBuf {
+        self.0.join("ca").join("checkpoint.key")
+    }
+
     /// Certificate and key of one of the hub's CAs.
     #[must_use]
     pub fn ca(&self, ca: CaName) -> (PathBuf, PathBuf) {
@@ -78,8 +96,10 @@ pub enum CaName {
     NodeRoot,
     /// Issues leaves for this hub and for nodes, below the node root.
     Issuing,
-    /// The root of the operators' access to the API.
+    /// The root of the operators' access to the API. Its key is only needed to make issuing CAs and may be kept elsewhere.
     OperatorRoot,
+    /// Issues operators' API certificates, below the operators' root.
+    OperatorIssuing,
 }
 
 impl CaName {
@@ -88,6 +108,7 @@ impl CaName {
             Self::NodeRoot => "node-root",
             Self::Issuing => "issuing",
             Self::OperatorRoot => "operator-root",
+            Self::OperatorIssuing => "operator-issuing",
         }
     }
 }
@@ -113,7 +134,12 @@ impl Config {
             path: path.clone(),
             source,
         })?;
-        if config.format != 1 || config.advertise.is_empty() || config.node_certificate_days == 0 {
+        let hours = 1..=OPERATOR_CERTIFICATE_HOURS_MAX;
+        if config.format != 1
+            || config.advertise.is_empty()
+            || config.node_certificate_days == 0
+            || !hours.contains(&config.operator_certificate_hours)
+        {
             return Err(ReadConfig::Values { path });
         }
         Ok(config)
@@ -153,7 +179,10 @@ pub enum ReadConfig {
         source: toml::de::Error,
     },
     /// Its values cannot be used.
-    #[error("{}: format must be 1, advertise must name an address, node_certificate_days must be above 0", .path.display())]
+    #[error(
+        "{}: format must be 1, advertise must name an address, node_certificate_days must be above 0, operator_certificate_hours 1 to {OPERATOR_CERTIFICATE_HOURS_MAX}",
+        .path.display()
+    )]
     Values {
         /// The file.
         path: PathBuf,

@@ -1,8 +1,9 @@
 //! `holdfast init`: makes a hub in one directory and its first operator in another.
 //!
-//! The hub's directory gets roots, the issuing CA and a store that holds the authority. The operator's directory gets what
-//! the hub must never have: the signing key, sealed, and the API credential. Both are built beside their place and renamed
-//! into it, the operator's first: a hub without an operator would be of no use, and a crash between the two is told.
+//! The hub's directory gets roots, the issuing CAs, the key of its checkpoints and a store that holds the authority. The
+//! operator's directory gets what the hub must never have: the signing key, sealed, and the API credential. Both are built
+//! beside their place and renamed into it, the operator's first: a hub without an operator would be of no use, and a crash
+//! between the two is told.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -14,12 +15,14 @@ use holdfast_pki::authority::{Act, Authority, AuthorityKey, AuthorityPin, Role};
 use holdfast_pki::csr;
 use holdfast_pki::envelope::Envelope;
 use holdfast_pki::issue::{Ca, to_pem};
-use holdfast_pki::spiffe::{Identity, SpiffeId};
-use holdfast_proto::ids::{Name, TrustDomain};
+use holdfast_pki::signing_key::SigningKey;
+use holdfast_proto::ids::{Digest, Name, TrustDomain};
 use holdfast_proto::payload::Payload as _;
 
+use crate::access::{self, AccessCertificate, AccessRecord};
+use crate::ca::HubCa;
 use crate::cli::signer::{NewSigner, Signer};
-use crate::config::{CaName, Config, HubDir};
+use crate::config::{CaName, Config, HubDir, OPERATOR_CERTIFICATE_HOURS};
 use crate::operator_dir::{Context, ContextDir, OperatorDir};
 use crate::registry::{Registry, to_record};
 use crate::serve::Machine;
@@ -31,8 +34,6 @@ use crate::store::txn::{Precondition, Txn};
 
 /// An authority lives two years; the CLI warns when its end is near.
 const AUTHORITY_LIFETIME: Duration = Duration::from_secs(2 * 365 * 86_400);
-/// The first operator's API credential. It does not renew yet, so it is long.
-const API_CREDENTIAL_LIFETIME: Duration = Duration::from_secs(365 * 86_400);
 /// Node certificates. They do not renew yet, so they are long.
 const NODE_CERTIFICATE_DAYS: u32 = 90;
 
@@ -171,7 +172,6 @@ async fn build(
     operator_part: &Path,
 ) -> anyhow::Result<()> {
     let Machine { clock, random, files } = machine;
-    let now = clock.now();
     let dir = HubDir::new(hub_part);
     for path in [hub_part, &hub_part.join("ca"), &dir.store(), operator_part] {
         files
@@ -179,34 +179,8 @@ async fn build(
             .with_context(|| format!("cannot make {}", path.display()))?;
     }
 
-    let node_root = Ca::new_root(&plan.trust_domain, "node root", now, &**random)?;
-    let issuing = node_root.new_issuing(&format!("{} issuing CA", plan.trust_domain), now, &**random)?;
-    let operator_root = Ca::new_root(&plan.trust_domain, "operator root", now, &**random)?;
-    for (name, ca) in [
-        (CaName::NodeRoot, &node_root),
-        (CaName::Issuing, &issuing),
-        (CaName::OperatorRoot, &operator_root),
-    ] {
-        let (certificate, key) = dir.ca(name);
-        files.write_atomic(&certificate, to_pem(ca.certificate()).as_bytes(), 0o644)?;
-        files.write_atomic(&key, ca.key_pem().as_bytes(), 0o600)?;
-    }
-
-    let authority = first_authority(plan, &key.signer, &node_root, clock.unix_secs())?;
-    let pin = AuthorityPin {
-        version: 1,
-        digest: authority.digest(),
-    };
-    write_operator(
-        plan,
-        machine,
-        key,
-        &operator_root,
-        &authority,
-        &pin,
-        operator_part,
-    )?;
-
+    let node_root = make_cas(plan, machine, &dir)?;
+    let authority = first_authority(plan, &key.signer, node_root, clock.unix_secs())?;
     let config = Config {
         format: 1,
         trust_domain: plan.trust_domain.clone(),
@@ -214,8 +188,12 @@ async fn build(
         listen: plan.listen,
         advertise: plan.advertise.clone(),
         node_certificate_days: NODE_CERTIFICATE_DAYS,
-        authority: pin,
+        operator_certificate_hours: OPERATOR_CERTIFICATE_HOURS,
+        authority: first_pin(&authority),
     };
+    let ca = HubCa::load(&dir, &config, &**files, clock.clone(), random.clone())?;
+    let access = write_operator(plan, machine, key, &ca, &authority, operator_part)?;
+
     let store = JournalStore::open(DirLock::acquire(&dir.store())?, &**files, clock.clone())?;
     let entry = AuditEntry {
         at_secs: clock.unix_secs(),
@@ -230,13 +208,86 @@ async fn build(
     let key = Registry::authority_key(1);
     let txn = Txn::new(&AuditId::new(&**clock, &**random), &entry)
         .require(key.clone(), Precondition::Absent)
-        .put(key, to_record(&authority));
+        .put(key, to_record(&authority))
+        .put(access::key(&plan.operator), to_record(&access));
     store.commit(txn).await?;
     files.write_atomic(&dir.config(), config.to_text().as_bytes(), 0o644)?;
     Ok(())
 }
 
-fn first_authority(plan: &Plan, signer: &Signer, node_root: &Ca, now_secs: u64) -> anyhow::Result<Envelope> {
+/// Writes the first operator's context; their access, to be recorded.
+fn write_operator(
+    plan: &Plan,
+    machine: &Machine,
+    key: &NewSigner,
+    ca: &HubCa,
+    authority: &Envelope,
+    part: &Path,
+) -> anyhow::Result<AccessRecord> {
+    let Machine { clock, files, .. } = machine;
+    let api_key = csr::new_key()?;
+    let csr = csr::verify(&csr::create(&api_key)?)?;
+    let certificate = ca.issue_operator(&csr, &plan.operator)?;
+    let chain: String = certificate.chain.iter().map(|link| to_pem(link)).collect();
+    let dir = ContextDir::new(plan.context(), part.to_owned(), files.clone());
+    let signing = key.keep(&dir)?;
+    dir.write_api_credential(&chain, &zeroize::Zeroizing::new(api_key.serialize_pem()))?;
+    dir.write_authority_chain(std::slice::from_ref(authority))?;
+    dir.write_context(&Context {
+        format: 1,
+        operator: plan.operator.clone(),
+        signing,
+        trust_domain: plan.trust_domain.clone(),
+        hubs: plan.advertise.clone(),
+        authority: first_pin(authority),
+        highest: None,
+    })?;
+    let (mut access, now) = (AccessRecord::default(), clock.unix_secs());
+    access.add(
+        AccessCertificate::new(&certificate, key.signer.key_id(), now, "local"),
+        now,
+    );
+    Ok(access)
+}
+
+fn first_pin(authority: &Envelope) -> AuthorityPin {
+    AuthorityPin {
+        version: 1,
+        digest: authority.digest(),
+    }
+}
+
+/// Makes the roots and what issues below them, and the key of the hub's checkpoints; the fingerprint of the node root.
+fn make_cas(plan: &Plan, machine: &Machine, dir: &HubDir) -> anyhow::Result<Digest> {
+    let Machine { clock, random, files } = machine;
+    let (now, fleet) = (clock.now(), &plan.trust_domain);
+    let node_root = Ca::new_root(fleet, "node root", now, &**random)?;
+    let issuing = node_root.new_issuing(&format!("{fleet} issuing CA"), now, &**random)?;
+    let operator_root = Ca::new_root(fleet, "operator root", now, &**random)?;
+    let operator_issuing =
+        operator_root.new_issuing(&format!("{fleet} operator issuing CA"), now, &**random)?;
+    for (name, ca) in [
+        (CaName::NodeRoot, &node_root),
+        (CaName::Issuing, &issuing),
+        (CaName::OperatorRoot, &operator_root),
+        (CaName::OperatorIssuing, &operator_issuing),
+    ] {
+        let (certificate, key) = dir.ca(name);
+        files.write_atomic(&certificate, to_pem(ca.certificate()).as_bytes(), 0o644)?;
+        files.write_atomic(&key, ca.key_pem().as_bytes(), 0o600)?;
+    }
+    // Sealed under no passphrase: the hub starts unattended, and guards it as it guards its CAs.
+    let checkpoints = SigningKey::generate().to_file(None, &**random);
+    files.write_atomic(&dir.checkpoint_key(), &checkpoints, 0o600)?;
+    Ok(node_root.fingerprint())
+}
+
+fn first_authority(
+    plan: &Plan,
+    signer: &Signer,
+    node_root: Digest,
+    now_secs: u64,
+) -> anyhow::Result<Envelope> {
     let authority = Authority {
         kind: Authority::KIND.to_owned(),
         format: Authority::FORMAT,
@@ -257,43 +308,10 @@ fn first_authority(plan: &Plan, signer: &Signer, node_root: &Ca, now_secs: u64) 
             .map(|act| (act, 1))
             .collect::<BTreeMap<_, _>>(),
         revoked: BTreeSet::new(),
-        node_roots: BTreeSet::from([node_root.fingerprint()]),
+        node_roots: BTreeSet::from([node_root]),
     };
     let mut envelope =
         Envelope::unsigned(serde_json::to_vec(&authority).expect("a struct of texts and numbers"));
     signer.sign(Authority::KIND, &mut envelope)?;
     Ok(envelope)
-}
-
-fn write_operator(
-    plan: &Plan,
-    machine: &Machine,
-    key: &NewSigner,
-    operator_root: &Ca,
-    authority: &Envelope,
-    pin: &AuthorityPin,
-    part: &Path,
-) -> anyhow::Result<()> {
-    let Machine { clock, random, files } = machine;
-    let api_key = csr::new_key()?;
-    let csr = csr::verify(&csr::create(&api_key)?)?;
-    let id = SpiffeId {
-        trust_domain: plan.trust_domain.clone(),
-        identity: Identity::Operator(plan.operator.clone()),
-    };
-    let leaf = operator_root.issue(&csr, &id, API_CREDENTIAL_LIFETIME, clock.now(), &**random)?;
-    let dir = ContextDir::new(plan.context(), part.to_owned(), files.clone());
-    let signing = key.keep(&dir)?;
-    dir.write_api_credential(&to_pem(&leaf), &zeroize::Zeroizing::new(api_key.serialize_pem()))?;
-    dir.write_authority_chain(std::slice::from_ref(authority))?;
-    dir.write_context(&Context {
-        format: 1,
-        operator: plan.operator.clone(),
-        signing,
-        trust_domain: plan.trust_domain.clone(),
-        hubs: plan.advertise.clone(),
-        authority: pin.clone(),
-        highest: None,
-    })?;
-    Ok(())
 }

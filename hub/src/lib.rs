@@ -15,7 +15,11 @@ pub mod signing_source;
 #[cfg(feature = "server")]
 pub mod acceptor;
 #[cfg(feature = "server")]
+pub mod access;
+#[cfg(feature = "server")]
 pub mod api;
+#[cfg(feature = "server")]
+pub mod authority;
 #[cfg(feature = "server")]
 pub mod ca;
 #[cfg(feature = "server")]
@@ -30,6 +34,8 @@ pub mod hold;
 pub mod init;
 #[cfg(feature = "server")]
 pub mod links;
+#[cfg(feature = "server")]
+pub mod pace;
 #[cfg(feature = "server")]
 pub mod pending;
 #[cfg(feature = "server")]

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use holdfast_pki::authority::{AuthorityPin, RefuseAuthority, TrustedAuthority};
+use holdfast_pki::authority::RefuseAuthority;
 use holdfast_pki::envelope::Envelope;
 use holdfast_proto::ids::{Generation, InvalidId, Name, NodeId, UniqueId};
 use holdfast_proto::labels::Labels;
@@ -287,16 +287,6 @@ impl Registry {
         let span = Span::prefix("authority/").after(&Self::authority_key(after));
         let page = self.store.range(&span, 512).await?;
         page.entries.iter().map(read_record).collect()
-    }
-
-    /// The newest authority, reached from the pin this hub began with.
-    ///
-    /// # Errors
-    /// [`RegistryError`] if the chain is missing or does not hold.
-    pub async fn authority(&self, pin: &AuthorityPin) -> Result<TrustedAuthority, RegistryError> {
-        let versions = self.authority_versions(pin.version.saturating_sub(1)).await?;
-        let (first, rest) = versions.split_first().ok_or(RegistryError::NoAuthority)?;
-        Ok(TrustedAuthority::from_pin(first, pin)?.walk(rest)?)
     }
 
     /// A join grant's envelope.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use holdfast_pki::challenge::Challenges;
 use holdfast_pki::clock::Clock;
 use holdfast_pki::files::Files;
 use holdfast_pki::random::Random;
@@ -17,7 +18,10 @@ use tokio::sync::watch;
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::acceptor::{self, Listener};
-use crate::api::{self, Hub, authz::Authorize};
+use crate::api::authz::Authorize;
+use crate::api::denials::{self, Denials};
+use crate::api::{self, Hub};
+use crate::authority::Newest;
 use crate::ca::{HUB_LEAF_RENEWAL, HubCa, HubLeaf};
 use crate::config::{Config, HubDir};
 use crate::director::Director;
@@ -90,6 +94,8 @@ pub async fn serve(
     };
     tasks.spawn("director", hub.director.clone().run());
     tasks.spawn("hub leaf", renew_leaf(hub.clone(), leaf));
+    tasks.spawn("authority expiry", watch_expiry(hub.clone()));
+    tasks.spawn("denials", tell_denials(hub.clone()));
     let connections = acceptor::accept(listener, Arc::new(tls), &tasks);
     tracing::info!(
         listen = %config.listen,
@@ -124,6 +130,7 @@ pub async fn serve(
             }
         }
     };
+    hub.tell_unwritten_denials().await;
     tasks.abort_all();
     ended
 }
@@ -142,13 +149,13 @@ pub(crate) async fn open(
 ) -> anyhow::Result<Arc<Hub>> {
     let Machine { clock, random, files } = machine.clone();
     let registry = Registry::new(store);
-    let authority = registry.authority(&config.authority).await?;
+    let authority = Newest::reach(registry.clone(), &config.authority).await?;
     let ca = HubCa::load(dir, config, &*files, clock.clone(), random.clone())?;
     let release = releases::current(&registry)
         .await
         .context("cannot read the current release")?;
     tracing::info!(
-        authority = authority.document().version,
+        authority = *authority.version().borrow(),
         "the store holds together"
     );
     Ok(Arc::new(Hub {
@@ -156,7 +163,10 @@ pub(crate) async fn open(
         links: Links::default(),
         director: Arc::new(Director::new(registry.clone(), release)),
         registry,
+        authority,
         authority_pin: config.authority.clone(),
+        challenges: Challenges::new(&*random),
+        denials: Denials::default(),
         instance: random.unique_id(),
         serving_since_secs: clock.unix_secs(),
         clock,
@@ -192,5 +202,16 @@ async fn renew_leaf(hub: Arc<Hub>, leaf: Arc<HubLeaf>) {
             Ok(renewed) => leaf.replace(renewed),
             Err(error) => tracing::error!(%error, "cannot renew the hub's own certificate"),
         }
+    }
+}
+
+async fn watch_expiry(hub: Arc<Hub>) {
+    hub.authority.watch_expiry(&*hub.clock).await;
+}
+
+async fn tell_denials(hub: Arc<Hub>) {
+    loop {
+        tokio::time::sleep(denials::TOLD_EVERY).await;
+        hub.tell_unwritten_denials().await;
     }
 }

@@ -262,7 +262,7 @@ impl TestHub {
 
     /// Publishes as the API does.
     pub(crate) async fn publish(&self, envelope: &Envelope) -> Result<Digest, ReleaseError> {
-        let authority = self.hub.registry.authority(&self.hub.authority_pin).await?;
+        let authority = self.hub.authority.look().await?;
         let (id, entry) = self.audit();
         let registry = &self.hub.registry;
         let release = publish(registry, &authority, envelope, NOW, (&id, &entry)).await?;
@@ -405,6 +405,7 @@ pub(crate) fn caller(identity: Option<Identity>) -> Caller {
             trust_domain: fleet(),
             identity,
         }),
+        certificate: None,
     }
 }
 

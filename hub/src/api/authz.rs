@@ -5,12 +5,15 @@ use std::task::{Context, Poll};
 
 use holdfast_pki::authority::Role;
 use holdfast_pki::spiffe::Identity;
+use holdfast_proto::ids::Name;
 use tonic::Status;
 use tonic::body::Body;
 use tower::{Layer, Service};
 
-use super::Hub;
+use super::operator::access_ended;
+use super::{Hub, denials};
 use crate::acceptor::Caller;
+use crate::access::{self, AccessRecord};
 use crate::store::BoxFuture;
 
 /// Who may call an RPC.
@@ -73,22 +76,23 @@ pub const TABLE: [(&str, Who); 33] = [
     ("/holdfast.v1.Operator/ListAudit", Who::Operator(Role::Viewer)),
 ];
 
-/// Whether `caller` may call `path`.
-async fn authorize(hub: &Hub, caller: Option<&Caller>, path: &str) -> Result<(), Status> {
-    let Some((_, who)) = TABLE.iter().find(|(row, _)| *row == path) else {
-        return Err(Status::unimplemented("there is no such call here"));
-    };
-    let identity = caller
-        .and_then(|caller| caller.id.as_ref())
-        .map(|id| &id.identity);
+/// The row of an RPC.
+fn row(path: &str) -> Option<(&'static str, Who)> {
+    TABLE.into_iter().find(|(row, _)| *row == path)
+}
+
+/// Whether `caller` may make a call that is for `who`.
+async fn authorize(hub: &Hub, caller: &Caller, who: Who) -> Result<(), Status> {
+    let identity = caller.id.as_ref().map(|id| &id.identity);
     match (who, identity) {
-        (Who::Anyone, _) | (Who::Operator(_), Some(Identity::Operator(_))) => Ok(()),
+        (Who::Anyone, _) => Ok(()),
         (Who::Node, Some(Identity::Node(id))) => match hub.registry.node(id).await? {
             Some(node) if node.value.removed_secs.is_none() => Ok(()),
             _ => Err(Status::permission_denied(
                 "this node was removed; enrol it anew with a new key and a join token",
             )),
         },
+        (Who::Operator(needed), Some(Identity::Operator(name))) => operator(hub, caller, name, needed).await,
         (Who::Node | Who::Operator(_), None) => {
             Err(Status::unauthenticated("this call needs a client certificate"))
         }
@@ -96,6 +100,33 @@ async fn authorize(hub: &Hub, caller: Option<&Caller>, path: &str) -> Result<(),
             Err(Status::permission_denied("this identity may not make this call"))
         }
     }
+}
+
+/// Whether an operator may make a call that needs the role `needed`: by what the newest authority and the list of good API
+/// certificates say now, not when the connection was made.
+async fn operator(hub: &Hub, caller: &Caller, name: &Name, needed: Role) -> Result<(), Status> {
+    let authority = hub.authority().await?;
+    let version = authority.document().version;
+    let Some(listed) = authority.operator(name) else {
+        return Err(Status::permission_denied(format!(
+            "authority version {version} lists no operator '{name}' with a key that is not revoked: an admin can add one (`holdfast authority add`)"
+        )));
+    };
+    let record = hub.registry.record::<AccessRecord>(&access::key(name)).await?;
+    let now = hub.clock.unix_secs();
+    let known = record
+        .zip(caller.certificate)
+        .is_some_and(|(record, shown)| record.value.find(shown, listed, now).is_some());
+    if !known {
+        return Err(access_ended(name));
+    }
+    if listed.role < needed {
+        return Err(Status::permission_denied(format!(
+            "this call needs the role {needed}; authority version {version} gives '{name}' the role {}",
+            listed.role
+        )));
+    }
+    Ok(())
 }
 
 /// Puts [`TABLE`] before every handler.
@@ -138,22 +169,27 @@ where
         let mut inner = std::mem::replace(&mut self.inner, clone);
         let hub = self.hub.clone();
         Box::pin(async move {
-            let caller = request.extensions().get::<Caller>().cloned();
-            match authorize(&hub, caller.as_ref(), request.uri().path()).await {
+            let Some((rpc, who)) = row(request.uri().path()) else {
+                return Ok(Status::unimplemented("there is no such call here").into_http());
+            };
+            let Some(caller) = request.extensions().get::<Caller>().cloned() else {
+                return Ok(Status::internal("the connection carries no caller").into_http());
+            };
+            match authorize(&hub, &caller, who).await {
                 Ok(()) => inner.call(request).await,
                 Err(status) => {
-                    let id = caller
-                        .as_ref()
-                        .and_then(|caller| caller.id.as_ref())
-                        .map(ToString::to_string);
-                    let from = caller.map(|caller| caller.address.to_string());
+                    let id = caller.id.as_ref().map(ToString::to_string);
                     tracing::warn!(
-                        rpc = request.uri().path(),
+                        rpc,
                         id,
-                        from,
+                        peer.addr = %caller.address,
                         reason = status.message(),
                         "call denied"
                     );
+                    if denials::is_refusal(&status) {
+                        let on = rpc.trim_start_matches("/holdfast.v1.").to_owned();
+                        hub.denied(rpc, &caller, "call", on).await;
+                    }
                     Ok(status.into_http())
                 }
             }

@@ -10,12 +10,14 @@ use holdfast_proto::v1;
 use tonic::{Code, Request, Response, Status};
 
 use super::admission::{join, new_node, waits};
-use super::{Hub, caller, invalid, told};
+use super::{Hub, caller, denials, invalid, told};
 use crate::acceptor::Caller;
 use crate::pending::{self, Candidate, PendingRecord};
 use crate::registry::{NodeRecord, Registry, RegistryError, to_record};
 use crate::store::txn::{CommitError, Precondition, Txn};
 
+/// The RPC, as the table has it.
+const ENROLL: &str = "/holdfast.v1.Enrollment/Enroll";
 /// The most authority versions in one answer.
 const VERSIONS_MAX: usize = 32;
 
@@ -27,12 +29,18 @@ impl v1::enrollment_server::Enrollment for Service {
     async fn enroll(&self, request: Request<v1::EnrollRequest>) -> Result<Response<v1::EnrollReply>, Status> {
         let caller = caller(&request)?;
         let request = request.into_inner();
+        let claimed: Option<UniqueId> = request.grant_id.parse().ok();
         let result = self.0.enroll(&caller, request).await;
         // A machine that waits asks every few seconds; it was logged when it came.
         if let Err(status) = &result
             && status.code() != Code::FailedPrecondition
         {
             tracing::warn!(peer.addr = %caller.address, reason = status.message(), "enrolment refused");
+            if denials::is_refusal(status) {
+                // Only said to be a grant's: that is what was refused.
+                let on = claimed.map_or_else(|| "grant".to_owned(), |id| format!("grant/{id}"));
+                self.0.denied(ENROLL, &caller, "enroll node", on).await;
+            }
         }
         result.map(Response::new)
     }
@@ -51,7 +59,7 @@ impl v1::enrollment_server::Enrollment for Service {
         &self,
         _: Request<v1::GetLoginChallengeRequest>,
     ) -> Result<Response<v1::GetLoginChallengeReply>, Status> {
-        self.0.login_challenge().map(Response::new)
+        Ok(Response::new(self.0.login_challenge()))
     }
 
     async fn login(&self, request: Request<v1::LoginRequest>) -> Result<Response<v1::AccessReply>, Status> {

@@ -4,6 +4,7 @@
 
 mod admission;
 pub mod authz;
+pub mod denials;
 mod enrollment;
 mod login;
 mod node_link;
@@ -13,10 +14,11 @@ mod show;
 use std::sync::Arc;
 
 use holdfast_pki::authority::{AuthorityPin, TrustedAuthority};
+use holdfast_pki::challenge::Challenges;
 use holdfast_pki::clock::Clock;
 use holdfast_pki::random::Random;
 use holdfast_pki::spiffe::{Identity, SpiffeId};
-use holdfast_proto::ids::{Digest, NodeId, UniqueId};
+use holdfast_proto::ids::{Digest, Name, NodeId, UniqueId};
 use holdfast_proto::v1::enrollment_server::EnrollmentServer;
 use holdfast_proto::v1::node_link_server::NodeLinkServer;
 use holdfast_proto::v1::operator_server::OperatorServer;
@@ -24,7 +26,9 @@ use holdfast_proto::{SLICE_CHUNK_BYTES_MAX, UPLINK_BYTES_MAX, v1};
 use tokio::sync::watch;
 use tonic::{Code, Request, Status};
 
+use self::denials::Denials;
 use crate::acceptor::Caller;
+use crate::authority::Newest;
 use crate::ca::HubCa;
 use crate::director::Director;
 use crate::links::Links;
@@ -48,8 +52,14 @@ pub struct Hub {
     pub links: Links,
     /// What nodes should have.
     pub director: Arc<Director>,
+    /// The newest authority.
+    pub authority: Newest,
     /// The authority that this hub began with.
     pub authority_pin: AuthorityPin,
+    /// What operators sign to log in.
+    pub challenges: Challenges,
+    /// How many refusals are written down.
+    pub denials: Denials,
     /// This run of the hub.
     pub instance: UniqueId,
     /// Since when it serves, in Unix seconds.
@@ -66,8 +76,8 @@ pub struct Hub {
 
 impl Hub {
     /// The newest authority.
-    async fn authority(&self) -> Result<TrustedAuthority, RegistryError> {
-        self.registry.authority(&self.authority_pin).await
+    async fn authority(&self) -> Result<Arc<TrustedAuthority>, RegistryError> {
+        self.authority.look().await
     }
 
     /// The audit entry of a change that is about to be made.
@@ -137,6 +147,17 @@ fn calling_node(caller: &Caller) -> Result<NodeId, Status> {
             ..
         }) => Ok(*id),
         _ => Err(Status::permission_denied("only a node may call this")),
+    }
+}
+
+/// The operator who called; the table has let only operators through.
+fn calling_operator(caller: &Caller) -> Result<&Name, Status> {
+    match &caller.id {
+        Some(SpiffeId {
+            identity: Identity::Operator(name),
+            ..
+        }) => Ok(name),
+        _ => Err(Status::permission_denied("only an operator may call this")),
     }
 }
 

@@ -1,7 +1,6 @@
 //! The link: one stream per node, and the calls that a node makes beside it.
 
 mod facts;
-mod pace;
 mod telling;
 
 use std::pin::Pin;
@@ -16,11 +15,11 @@ use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use self::pace::Pace;
 use self::telling::Told;
 use super::{Hub, caller, calling_node, chunks, invalid};
 use crate::acceptor::Caller;
 use crate::links::{Down, Linked};
+use crate::pace::Pace;
 use crate::registry::NodeRecord;
 use crate::{hold, releases, witness};
 
@@ -28,6 +27,11 @@ use crate::{hold, releases, witness};
 const SILENCE_MAX: Duration = Duration::from_secs(65);
 /// How long a node may take to say hello.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How many changes a node may make at once, and how soon one more: an honest node makes a few at a release, a hostile one
+/// must not fill the hub's disk by the minute.
+const CHANGES_BURST: u32 = 30;
+const CHANGE_EVERY: Duration = Duration::from_secs(2);
 
 type DownStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
@@ -50,7 +54,7 @@ impl v1::node_link_server::NodeLink for Service {
         let node = self.0.node(&id).await?;
         let link = Link {
             hub: self.0.clone(),
-            pace: Pace::new(&*self.0.clock),
+            pace: Pace::new(CHANGES_BURST, CHANGE_EVERY, &*self.0.clock),
             accepted: None,
             node,
             caller,
@@ -154,6 +158,7 @@ async fn stopped(draining: &mut watch::Receiver<bool>) {
 /// One node's link, from its hello to its end.
 struct Link {
     hub: Arc<Hub>,
+    /// How often the node's records are written. While it waits, nothing is read from the node, which so learns to wait.
     pace: Pace,
     /// The highest release that the node said it accepted.
     accepted: Option<Generation>,
@@ -195,6 +200,8 @@ impl Link {
         let mut told = Told::at_hello(&hello);
         self.note_hello(hello).await?;
 
+        let mut authority = self.hub.authority.version();
+        authority.mark_changed();
         let mut directions = self.hub.director.directions();
         let mut draining = self.hub.draining.clone();
         directions.mark_changed();
@@ -215,6 +222,11 @@ impl Link {
                     changed.map_err(|_| Status::unavailable("the hub stops"))?;
                     let now = directions.borrow_and_update().clone();
                     self.direct(now, &mut told).await?;
+                }
+                changed = authority.changed() => {
+                    changed.map_err(|_| Status::unavailable("the hub stops"))?;
+                    let version = *authority.borrow_and_update();
+                    self.tell_authority(version, &mut told).await?;
                 }
                 () = stopped(&mut draining) => return Ok(()),
             }

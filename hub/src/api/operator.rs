@@ -20,6 +20,7 @@ use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{Hub, caller};
+pub(super) use access::access_ended;
 
 /// The most rows of one page.
 const PAGE_MAX: usize = 500;

@@ -14,6 +14,7 @@ use crate::{epoch, hold};
 /// What a node was told over this link, or said that it knows.
 #[derive(Debug, Default)]
 pub(super) struct Told {
+    authority: u64,
     epoch: u64,
     release: Option<Arc<Release>>,
     sets: Option<v1::AddressSets>,
@@ -23,6 +24,7 @@ impl Told {
     /// What the node knows before it is told anything.
     pub(super) fn at_hello(hello: &v1::NodeHello) -> Self {
         Self {
+            authority: hello.authority_version,
             epoch: hello.epoch,
             ..Self::default()
         }
@@ -99,6 +101,17 @@ impl Link {
             };
             self.say(0, hub_message::Kind::EpochRaise(raise)).await?;
             told.epoch = new;
+        }
+        Ok(())
+    }
+
+    /// Tells the node that there is a newer authority to be walked to.
+    pub(super) async fn tell_authority(&self, version: u64, told: &mut Told) -> Result<(), Status> {
+        if version > told.authority {
+            let advanced = v1::AuthorityAdvanced { version };
+            self.say(0, hub_message::Kind::AuthorityAdvanced(advanced))
+                .await?;
+            told.authority = version;
         }
         Ok(())
     }

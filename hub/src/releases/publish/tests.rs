@@ -7,7 +7,7 @@ const fn generation(epoch: u64, number: u64) -> Generation {
 
 async fn endorsed(hub: &TestHub, envelope: &Envelope) -> Result<Arc<Release>, ReleaseError> {
     let registry = &hub.hub.registry;
-    let authority = registry.authority(&hub.hub.authority_pin).await.unwrap();
+    let authority = hub.hub.authority.look().await.unwrap();
     let (id, entry) = hub.audit();
     endorse(registry, &authority, envelope, NOW, (&id, &entry)).await
 }

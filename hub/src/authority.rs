@@ -1,0 +1,106 @@
+//! The newest authority, as this hub has reached it.
+//!
+//! Every call of an operator is judged by the newest version, so it is looked for each time: by one read of the versions
+//! behind the one held, which are none but after a change. Nothing is verified twice.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use holdfast_pki::authority::{AuthorityPin, TrustedAuthority};
+use holdfast_pki::clock::Clock;
+use tokio::sync::watch;
+
+use crate::registry::{Registry, RegistryError};
+
+/// Operators are told this long before the authority ends: time to gather signatures.
+pub const EXPIRY_WARNING: Duration = Duration::from_secs(60 * 86_400);
+/// ... once a day.
+const WARNING_EVERY: Duration = Duration::from_secs(86_400);
+
+/// The newest authority in the store.
+#[derive(Debug)]
+pub struct Newest {
+    registry: Registry,
+    held: Mutex<Arc<TrustedAuthority>>,
+    version: watch::Sender<u64>,
+}
+
+impl Newest {
+    /// Walks from the version that this hub began with to the newest.
+    ///
+    /// # Errors
+    /// [`RegistryError`] if the chain is missing or does not hold.
+    pub async fn reach(registry: Registry, pin: &AuthorityPin) -> Result<Self, RegistryError> {
+        let first = registry.record(&Registry::authority_key(pin.version)).await?;
+        let first = first.ok_or(RegistryError::NoAuthority)?.value;
+        let first = TrustedAuthority::from_pin(&first, pin)?;
+        let newest = Self {
+            registry,
+            version: watch::Sender::new(first.document().version),
+            held: Mutex::new(Arc::new(first)),
+        };
+        newest.look().await?;
+        Ok(newest)
+    }
+
+    /// The newest version in the store, whoever published it.
+    ///
+    /// # Errors
+    /// [`RegistryError`] if the store does not answer, or a version in it does not follow the one before.
+    pub async fn look(&self) -> Result<Arc<TrustedAuthority>, RegistryError> {
+        loop {
+            let held = self.held().clone();
+            let versions = self.registry.authority_versions(held.document().version).await?;
+            let Some((next, further)) = versions.split_first() else {
+                return Ok(held);
+            };
+            let mut reached = held.advance(next)?;
+            for next in further {
+                reached = reached.advance(next)?;
+            }
+            self.hold(Arc::new(reached));
+        }
+    }
+
+    /// The version that was reached, now and whenever it rises.
+    #[must_use]
+    pub fn version(&self) -> watch::Receiver<u64> {
+        self.version.subscribe()
+    }
+
+    /// Says in the log, every day, when the authority is about to end. Runs for ever.
+    pub async fn watch_expiry(&self, clock: &dyn Clock) {
+        loop {
+            let held = self.held().clone();
+            let authority = held.document();
+            let left_secs = authority.expires_secs.saturating_sub(clock.unix_secs());
+            if left_secs == 0 {
+                tracing::error!(
+                    version = authority.version,
+                    "the authority has ended: nothing new is accepted until operators publish the next version"
+                );
+            } else if left_secs < EXPIRY_WARNING.as_secs() {
+                tracing::warn!(
+                    version = authority.version,
+                    days_left = left_secs / 86_400,
+                    "the authority ends soon: operators must sign the next version"
+                );
+            }
+            tokio::time::sleep(WARNING_EVERY).await;
+        }
+    }
+
+    fn held(&self) -> MutexGuard<'_, Arc<TrustedAuthority>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Holds `reached`, unless another call has come further meanwhile.
+    fn hold(&self, reached: Arc<TrustedAuthority>) {
+        let mut held = self.held();
+        let version = reached.document().version;
+        if version > held.document().version {
+            *held = reached;
+            self.version.send_replace(version);
+        }
+    }
+}
