@@ -270,14 +270,16 @@ impl Authority {
         Ok(())
     }
 
-    fn able_to_sign<'a>(&'a self, act: &'a Act) -> impl Iterator<Item = &'a AuthorityKey> {
+    /// The keys whose signatures count for `act`.
+    pub fn able_to_sign<'a>(&'a self, act: &'a Act) -> impl Iterator<Item = &'a AuthorityKey> {
         self.keys
             .iter()
             .filter(|key| key.role.may_sign(act) && !self.revoked.contains(&key.id))
     }
 
     /// How many signatures `act` needs.
-    fn threshold(&self, act: &Act) -> u32 {
+    #[must_use]
+    pub fn threshold(&self, act: &Act) -> u32 {
         let general = if matches!(act, Act::ActionOf(_)) {
             &Act::Action
         } else {
@@ -306,6 +308,18 @@ impl Authority {
             })
             .map(|key| key.name.clone())
             .collect()
+    }
+
+    /// Who of those that this version asks has signed a document, and how many must. For a draft on its way: only
+    /// [`TrustedAuthority::verify`] and [`TrustedAuthority::advance`] decide.
+    #[must_use]
+    pub fn progress(&self, kind: DraftKind, envelope: &Envelope) -> Progress {
+        let act = kind.act();
+        Progress {
+            signers: self.signers(kind.as_str(), &act, envelope),
+            able: self.able_to_sign(&act).map(|key| key.name.clone()).collect(),
+            needed: self.threshold(&act),
+        }
     }
 
     /// Checks the signatures over a payload of `kind` against this version and returns who signed.
@@ -352,7 +366,9 @@ impl TrustedAuthority {
                 got: envelope.digest(),
             });
         }
-        Self::sign_checked(envelope, None)
+        let document: Authority = parse_payload(&envelope.payload)?;
+        document.validate()?;
+        Self::signed_by_itself(document, envelope)
     }
 
     /// The next version, if it is signed as this one and as it itself asks.
@@ -360,7 +376,32 @@ impl TrustedAuthority {
     /// # Errors
     /// [`RefuseAuthority`] says what is wrong with it; `self` stays what is trusted.
     pub fn advance(&self, next: &Envelope) -> Result<Self, RefuseAuthority> {
-        Self::sign_checked(next, Some(self))
+        // Reading before verifying is unavoidable here, as the keys stand in the document: nothing is used before the
+        // signatures over these same bytes held.
+        let document = self.read_next(next)?;
+        self.document().check(Authority::KIND, &Act::Authority, next)?;
+        Self::signed_by_itself(document, next)
+    }
+
+    /// A version that would follow this one, whoever has signed it: for who composes or signs it.
+    ///
+    /// # Errors
+    /// [`RefuseAuthority`] if it does not follow this version, or could not be used whoever signed it.
+    pub fn read_next(&self, next: &Envelope) -> Result<Authority, RefuseAuthority> {
+        let document: Authority = parse_payload(&next.payload)?;
+        document.validate()?;
+        let held = self.document();
+        if document.trust_domain != held.trust_domain
+            || document.version != held.version + 1
+            || document.previous != Some(self.0.digest())
+            || !held.revoked.is_subset(&document.revoked)
+        {
+            return Err(RefuseAuthority::NotNext {
+                held: held.version,
+                offered: document.version,
+            });
+        }
+        Ok(document)
     }
 
     /// Follows `versions`, oldest first; those at or below the present version are passed over.
@@ -378,25 +419,7 @@ impl TrustedAuthority {
         Ok(trusted)
     }
 
-    fn sign_checked(envelope: &Envelope, before: Option<&Self>) -> Result<Self, RefuseAuthority> {
-        // Reading before verifying is unavoidable here, as the keys stand in the document: nothing is used before the
-        // signatures over these same bytes held.
-        let document: Authority = parse_payload(&envelope.payload)?;
-        document.validate()?;
-        if let Some(before) = before {
-            let held = before.document();
-            if document.trust_domain != held.trust_domain
-                || document.version != held.version + 1
-                || document.previous != Some(before.0.digest())
-                || !held.revoked.is_subset(&document.revoked)
-            {
-                return Err(RefuseAuthority::NotNext {
-                    held: held.version,
-                    offered: document.version,
-                });
-            }
-            held.check(Authority::KIND, &Act::Authority, envelope)?;
-        }
+    fn signed_by_itself(document: Authority, envelope: &Envelope) -> Result<Self, RefuseAuthority> {
         let signers = document.check(Authority::KIND, &Act::Authority, envelope)?;
         Ok(Self(Verified::new(document, envelope.clone(), signers)))
     }
@@ -432,16 +455,10 @@ impl TrustedAuthority {
             .find(|key| key.name == *name && !authority.revoked.contains(&key.id))
     }
 
-    /// Who of those that this version asks has signed a document, and how many must. For a draft on its way: only
-    /// [`TrustedAuthority::verify`] and [`TrustedAuthority::advance`] decide.
+    /// [`Authority::progress`] by this version.
     #[must_use]
     pub fn progress(&self, kind: DraftKind, envelope: &Envelope) -> Progress {
-        let act = kind.act();
-        let authority = self.document();
-        Progress {
-            signers: authority.signers(kind.as_str(), &act, envelope),
-            needed: authority.threshold(&act),
-        }
+        self.document().progress(kind, envelope)
     }
 
     /// A document that this machine verified before, told by its digest: the same bytes, whatever has become of the keys
@@ -486,6 +503,8 @@ impl TrustedAuthority {
 pub struct Progress {
     /// The operators whose good signatures it carries and whose role counts.
     pub signers: BTreeSet<Name>,
+    /// All operators whose signature counts, those who gave it included.
+    pub able: BTreeSet<Name>,
     /// How many there must be.
     pub needed: u32,
 }

@@ -10,7 +10,9 @@ use ipnet::IpNet;
 
 use crate::firewall::{Firewall, Peers, Protocol, Rule, Service, Verdict};
 use crate::network::shown;
-use crate::render::{DesiredState, RenderedKeep};
+use crate::render::{AddressSets, DesiredState, RenderedKeep, render};
+use crate::selector::Selector;
+use crate::slice::{Group, Slice};
 
 /// One difference, shown as a line such as `+ inbound allow tcp 5432 from web  (web.yaml:12)`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +50,15 @@ pub enum Item {
         /// The network.
         network: IpNet,
     },
+    /// A group that follows the inventory: whose addresses, and the bounds they stay in.
+    Selected {
+        /// The group's name.
+        group: String,
+        /// Whose addresses.
+        selector: Selector,
+        /// The bounds.
+        within: Vec<IpNet>,
+    },
     /// A port that must stay reachable.
     Keep(RenderedKeep),
 }
@@ -55,18 +66,43 @@ pub enum Item {
 /// What `new` removes from and adds to `old`: by kind, removals first, in the order of the policy. Empty for equal states.
 #[must_use]
 pub fn diff(old: &DesiredState, new: &DesiredState) -> Vec<Change> {
-    let (old, new) = (items(old), items(new));
-    let removed = without(&old, &new).map(|item| Change {
+    compare(&items(old), &items(new))
+}
+
+/// What `new` removes from and adds to `old`, two slices for the same selector: what whoever signs it reads. Whoever is in
+/// a group that follows the inventory is no part of a slice; whom it selects and its bounds are.
+#[must_use]
+pub fn diff_slices(old: Option<&Slice>, new: Option<&Slice>) -> Vec<Change> {
+    let all = |slice: Option<&Slice>| slice.map(slice_items).unwrap_or_default();
+    compare(&all(old), &all(new))
+}
+
+fn compare(old: &[Item], new: &[Item]) -> Vec<Change> {
+    let removed = without(old, new).map(|item| Change {
         sign: Sign::Removed,
         item,
     });
-    let added = without(&new, &old).map(|item| Change {
+    let added = without(new, old).map(|item| Change {
         sign: Sign::Added,
         item,
     });
     let mut changes: Vec<_> = removed.chain(added).collect();
     changes.sort_by_key(|change| (change.item.rank(), change.sign));
     changes
+}
+
+fn slice_items(slice: &Slice) -> Vec<Item> {
+    let state = render(std::slice::from_ref(slice), &AddressSets::new())
+        .expect("a single slice cannot disagree with another");
+    let selected = slice.groups().iter().filter_map(|(name, group)| match group {
+        Group::Selected { selector, within } => Some(Item::Selected {
+            group: name.clone(),
+            selector: selector.clone(),
+            within: within.clone(),
+        }),
+        Group::Literal { .. } => None,
+    });
+    items(&state).into_iter().chain(selected).collect()
 }
 
 fn items(state: &DesiredState) -> Vec<Item> {
@@ -124,7 +160,8 @@ impl Item {
             Self::Inbound(_) => 2,
             Self::Outbound(_) => 3,
             Self::Member { .. } => 4,
-            Self::Keep(_) => 5,
+            Self::Selected { .. } => 5,
+            Self::Keep(_) => 6,
         }
     }
 }
@@ -147,6 +184,14 @@ impl fmt::Display for Item {
             Self::Inbound(rule) => write_rule(f, "inbound", "from", rule),
             Self::Outbound(rule) => write_rule(f, "outbound", "to", rule),
             Self::Member { group, network } => write!(f, "group {group}: {}", shown(network)),
+            Self::Selected {
+                group,
+                selector,
+                within,
+            } => {
+                let within: Vec<_> = within.iter().map(shown).collect();
+                write!(f, "group {group}: nodes {selector} within {}", within.join(", "))
+            }
             Self::Keep(keep) => {
                 let from: Vec<_> = keep.from.iter().map(shown).collect();
                 write!(f, "keep tcp {} from {}", keep.tcp, from.join(", "))

@@ -210,6 +210,34 @@ fn expiry_is_judged_on_the_newest_version() {
 }
 
 #[test]
+fn a_draft_of_the_next_version_is_read_and_told_who_may_still_sign_it() {
+    let (ann, bob) = (SigningKey::generate(), SigningKey::generate());
+    let keys = [(&ann, "ann", Role::Admin), (&bob, "bob", Role::Admin)];
+    let first = pinned(&signed(&document(1, None, &keys, 2), &[&ann, &bob])).unwrap();
+    let draft = signed(&document(2, Some(first.pin().digest), &keys, 1), &[&bob]);
+    assert!(first.advance(&draft).is_err(), "version 1 asks for two");
+    let next = first.read_next(&draft).unwrap();
+    assert!(next.progress(DraftKind::Authority, &draft).is_complete());
+    let progress = first.progress(DraftKind::Authority, &draft);
+    let names = |names: &[&str]| names.iter().map(|name| name.parse().unwrap()).collect();
+    assert!(!progress.is_complete());
+    assert_eq!(
+        (progress.signers, progress.able),
+        (names(&["bob"]), names(&["ann", "bob"]))
+    );
+    let elsewhere = signed(&document(3, Some(first.pin().digest), &keys, 1), &[]);
+    assert!(matches!(
+        first.read_next(&elsewhere),
+        Err(RefuseAuthority::NotNext { .. })
+    ));
+    let unreachable = signed(&document(2, Some(first.pin().digest), &keys, 3), &[]);
+    assert!(matches!(
+        first.read_next(&unreachable),
+        Err(RefuseAuthority::Invalid { .. })
+    ));
+}
+
+#[test]
 fn an_unreachable_threshold_and_an_unknown_field_are_refused() {
     let key = SigningKey::generate();
     let keys = [(&key, "ann", Role::Admin)];

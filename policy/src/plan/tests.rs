@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::render::render;
-use crate::testing::{members, net, rule, slices, tcp, these};
+use crate::testing::{groups, members, net, rule, selector, slice, slices, tcp, these};
 
 fn state(inbound: Vec<Rule>) -> DesiredState {
     DesiredState {
@@ -84,9 +84,46 @@ fn removals_come_before_additions_of_the_same_kind_and_repetitions_count() {
     );
 }
 
+#[test]
+fn a_signer_of_a_slice_sees_whom_its_groups_select_and_their_bounds() {
+    let slice = |within: &str, rules| {
+        let mut slice = Slice::new(selector("role=db"));
+        slice.inbound = rules;
+        slice.groups = [("web".to_owned(), groups()["web"].clone())].into();
+        if let Some(Group::Selected { within: bounds, .. }) = slice.groups.get_mut("web") {
+            *bounds = vec![net(within)];
+        }
+        slice
+    };
+    let shown = |old: Option<&Slice>, new: Option<&Slice>| {
+        diff_slices(old, new)
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+    };
+    let narrow = slice("10.77.0.0/28", vec![from_web("db.yaml:5")]);
+    let wide = slice("10.0.0.0/8", vec![from_web("db.yaml:7")]);
+    assert_eq!(
+        shown(None, Some(&narrow)),
+        [
+            "+ firewall, inbound denied by default",
+            "+ outbound default allow",
+            "+ inbound allow tcp 5432,6000-6010 from web, 10.77.0.9  (db.yaml:5)",
+            "+ group web: nodes role=web within 10.77.0.0/28",
+        ]
+    );
+    assert_eq!(
+        shown(Some(&narrow), Some(&wide)),
+        [
+            "- group web: nodes role=web within 10.77.0.0/28",
+            "+ group web: nodes role=web within 10.0.0.0/8",
+        ]
+    );
+}
+
 /// The other state's items, as a plan's reader would work them out.
-fn apply(state: &DesiredState, changes: &[Change]) -> Vec<Item> {
-    let mut items: Vec<_> = items(state).iter().map(Item::meaning).collect();
+fn apply(items: &[Item], changes: &[Change]) -> Vec<Item> {
+    let mut items: Vec<_> = items.iter().map(Item::meaning).collect();
     for change in changes {
         let item = change.item.meaning();
         match change.sign {
@@ -110,6 +147,17 @@ proptest! {
         let (old, new) = (render(&old, &members).unwrap(), render(&new, &members).unwrap());
         let mut wanted: Vec<_> = items(&new).iter().map(Item::meaning).collect();
         wanted.sort();
-        prop_assert_eq!(apply(&old, &diff(&old, &new)), wanted);
+        prop_assert_eq!(apply(&items(&old), &diff(&old, &new)), wanted);
+    }
+
+    #[test]
+    fn what_a_signer_reads_leads_from_the_old_slice_to_the_new_one(
+        old in slice("role=db"),
+        new in slice("role=db"),
+    ) {
+        let mut wanted: Vec<_> = slice_items(&new).iter().map(Item::meaning).collect();
+        wanted.sort();
+        prop_assert_eq!(apply(&slice_items(&old), &diff_slices(Some(&old), Some(&new))), wanted);
+        prop_assert_eq!(diff_slices(Some(&new), Some(&new)), []);
     }
 }
