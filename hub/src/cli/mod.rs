@@ -3,9 +3,16 @@
 //! Data goes to stdout, progress and prompts to stderr. What the hub says is verified against this operator's own pins
 //! ([`session`]) before it is shown or built upon, and nothing is signed that the hub composed.
 
+mod ask;
 mod audit;
+mod authority;
 mod connect;
 mod context;
+mod cosign;
+mod document;
+mod draft;
+mod epoch;
+mod labels;
 mod login;
 mod node;
 mod operator;
@@ -19,6 +26,9 @@ mod session;
 pub(crate) mod signer;
 mod ssh_agent;
 mod status;
+#[cfg(test)]
+mod testing;
+mod time;
 mod token;
 
 use std::path::PathBuf;
@@ -43,6 +53,8 @@ pub enum Ending {
     Failed = 1,
     /// There are changes, or something is not as it should be.
     Changes = 3,
+    /// It waits for the signatures of other operators.
+    Waiting = 4,
     /// The hub denied it.
     Denied = 5,
     /// Nobody saw how it ended.
@@ -60,7 +72,8 @@ pub enum Ending {
         holdfast serve --dir /var/lib/holdfast\n  \
         holdfast token create --label role=db --uses 3 --ttl 1h > db.token\n  \
         holdfast policy plan ./policy && holdfast policy apply ./policy\n\n\
-        Exit codes: 0 done, 1 error, 2 usage, 3 changes found, 5 denied, 6 outcome unknown."
+        Exit codes: 0 done, 1 error, 2 usage, 3 changes found, 4 waits for signatures, \
+        5 denied, 6 outcome unknown."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -86,6 +99,15 @@ enum Command {
     /// Check, plan and apply a policy
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
+    /// Who may sign what: the document that every node follows
+    #[command(subcommand)]
+    Authority(authority::AuthorityCommand),
+    /// Documents that wait for more operators to sign them
+    #[command(subcommand)]
+    Draft(draft::DraftCommand),
+    /// Where a history begins anew, after a restore
+    #[command(subcommand)]
+    Epoch(epoch::EpochCommand),
     /// Who may sign and who has access
     #[command(subcommand)]
     Operator(operator::OperatorCommand),
@@ -189,6 +211,9 @@ async fn run(command: Command) -> anyhow::Result<Ending> {
         Command::Token(token) => token.run().await,
         Command::Node(node) => node.run().await,
         Command::Policy(policy) => policy.run().await,
+        Command::Authority(authority) => authority.run().await,
+        Command::Draft(draft) => draft.run().await,
+        Command::Epoch(epoch) => epoch.run().await,
         Command::Operator(operator) => operator.run().await,
         Command::Context(context) => context.run().await,
         Command::Audit(audit) => audit.run().await,

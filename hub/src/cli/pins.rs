@@ -81,13 +81,24 @@ pub(super) async fn walk(
         after_version = reached.document().version;
     }
     if !walked.is_empty() {
-        let mut chain = dir.authority_chain()?;
-        chain.extend(walked);
-        dir.write_authority_chain(&chain)?;
-        context.authority = reached.pin();
-        dir.write_context(context)?;
+        keep(dir, context, &reached, walked)?;
     }
     Ok(Walked::Reached(reached))
+}
+
+/// Keeps the versions that lead to the one that was `reached`, oldest first, and pins that one.
+pub(super) fn keep(
+    dir: &ContextDir,
+    context: &mut Context,
+    reached: &TrustedAuthority,
+    versions: Vec<Envelope>,
+) -> anyhow::Result<()> {
+    let mut chain = dir.authority_chain()?;
+    chain.extend(versions);
+    dir.write_authority_chain(&chain)?;
+    context.authority = reached.pin();
+    dir.write_context(context)?;
+    Ok(())
 }
 
 /// Shows a hub what it lacks: every version of the authority, every raise and the highest release that are kept here.

@@ -169,7 +169,7 @@ impl Session {
 
     /// Verifies a release by the newest authority. One that this machine verified before is known by its digest: the
     /// authority may have dropped who signed it, and then it waits to be endorsed anew.
-    fn verify_release(&self, envelope: &Envelope) -> anyhow::Result<Verified<Manifest>> {
+    pub(super) fn verify_release(&self, envelope: &Envelope) -> anyhow::Result<Verified<Manifest>> {
         match self
             .authority
             .verify(envelope, &Act::Release, self.clock.unix_secs())
@@ -234,7 +234,8 @@ impl Session {
         pins::epoch(&self.dir, &self.authority, &mut self.client, now_secs).await
     }
 
-    async fn slice(&mut self, digest: Digest) -> anyhow::Result<Slice> {
+    /// The slice of this digest.
+    pub(super) async fn slice(&mut self, digest: Digest) -> anyhow::Result<Slice> {
         let request = v1::GetSliceRequest {
             digest: digest.to_string(),
         };

@@ -1,0 +1,204 @@
+//! Signing together: the one way on which every document that operators sign leaves this machine.
+//!
+//! This operator's signature is added where the role counts. With enough signatures the document is published, else it
+//! waits as a draft, on the hub or in a file, for those who can still sign it. How far it is, is worked out here
+//! ([`Standing`]); the hub's word about it counts for nothing.
+
+pub(super) mod file;
+mod publish;
+mod standing;
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use holdfast_pki::authority::Role;
+use holdfast_pki::draft::{DraftKind, merge_signatures};
+use holdfast_pki::envelope::Envelope;
+use holdfast_policy::slice::Slice;
+use holdfast_proto::v1;
+use serde_json::{Value, json};
+
+pub(super) use self::publish::publish;
+pub(super) use self::standing::Standing;
+use super::session::Session;
+use super::{Ending, Format, Signing, answered, output};
+
+/// A document to be signed together.
+#[derive(Debug)]
+pub(super) struct Proposal {
+    pub(super) kind: DraftKind,
+    pub(super) envelope: Envelope,
+    /// The slices that a release names; of no other kind. Those that the hub has need not be here.
+    pub(super) slices: Vec<Slice>,
+}
+
+/// Where a document waits for more signatures.
+#[derive(Debug, Args)]
+pub(super) struct Place {
+    /// If it needs more signatures than yours, write it to FILE instead of leaving it on the hub
+    #[arg(long, value_name = "FILE")]
+    pub(super) draft_file: Option<PathBuf>,
+}
+
+/// How far a document came.
+#[derive(Debug)]
+pub(super) enum Finished {
+    /// It is in force, with these signatures.
+    Published(Envelope),
+    /// It waits for others.
+    Waiting(Waiting),
+}
+
+/// A document that waits.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    kind: DraftKind,
+    envelope: Envelope,
+    standing: Standing,
+    file: Option<PathBuf>,
+}
+
+/// Signs a document and publishes it, or leaves it where others find it.
+pub(super) async fn finish(
+    session: &mut Session,
+    mut proposal: Proposal,
+    signing: &Signing,
+    place: &Place,
+) -> anyhow::Result<Finished> {
+    sign(session, proposal.kind, &mut proposal.envelope, signing)?;
+    settle(session, proposal, place).await
+}
+
+/// Publishes a document that is signed enough, or leaves it where others find it.
+pub(super) async fn settle(
+    session: &mut Session,
+    mut proposal: Proposal,
+    place: &Place,
+) -> anyhow::Result<Finished> {
+    let kind = proposal.kind;
+    let complete = |session: &Session, proposal: &Proposal| {
+        Standing::of(&session.authority, kind, &proposal.envelope).is_complete()
+    };
+    if !complete(session, &proposal) {
+        if let Some(path) = &place.draft_file {
+            file::write(session.dir().files(), path, &proposal)?;
+            return Ok(Finished::Waiting(Waiting::new(session, proposal, place)));
+        }
+        upload(session, &proposal.slices).await?;
+        put(session, kind, &mut proposal.envelope).await?;
+        // Another signer may have been there first: the hub knows of that signature.
+        if !complete(session, &proposal) {
+            return Ok(Finished::Waiting(Waiting::new(session, proposal, place)));
+        }
+    }
+    upload(session, &proposal.slices).await?;
+    publish(session, kind, &proposal.envelope).await?;
+    Ok(Finished::Published(proposal.envelope))
+}
+
+/// Adds this operator's signature, if it would count and is not there.
+fn sign(
+    session: &Session,
+    kind: DraftKind,
+    envelope: &mut Envelope,
+    signing: &Signing,
+) -> anyhow::Result<()> {
+    let own = &session.context.operator;
+    let version = session.authority.document().version;
+    let Some(key) = session.authority.operator(own) else {
+        bail!("authority version {version} lists no operator '{own}': nothing was signed");
+    };
+    if !key.role.may_sign(&kind.act()) {
+        if key.role < Role::Proposer {
+            bail!(
+                "a {} signs and proposes nothing: ask an admin for another role",
+                key.role
+            );
+        }
+        output::remark(&format!(
+            "you are a {}: your signature does not count for this, others must give theirs",
+            key.role
+        ));
+        return Ok(());
+    }
+    if Standing::of(&session.authority, kind, envelope)
+        .signers()
+        .contains(own)
+    {
+        return Ok(());
+    }
+    let signer = session.signer(signing)?;
+    if signer.key_id() != key.id {
+        bail!(
+            "the signing key on this machine is {}, authority version {version} lists {} for '{own}': nothing was signed",
+            signer.key_id().short(),
+            key.id.short()
+        );
+    }
+    signer.sign(kind.as_str(), envelope)
+}
+
+async fn upload(session: &mut Session, slices: &[Slice]) -> anyhow::Result<()> {
+    for slice in slices {
+        session
+            .write_slice(slice.digest(), &slice.to_bytes())
+            .await
+            .context("the hub did not take a slice")?;
+    }
+    Ok(())
+}
+
+/// Leaves a draft on the hub, and takes what others signed meanwhile.
+async fn put(session: &mut Session, kind: DraftKind, envelope: &mut Envelope) -> anyhow::Result<()> {
+    let request = v1::PutDraftRequest {
+        kind: kind.as_str().to_owned(),
+        draft: Some((&*envelope).into()),
+    };
+    let reply =
+        answered(session.client.put_draft(request).await).context("the hub did not take the draft")?;
+    let held = Envelope::try_from(reply.draft.and_then(|draft| draft.envelope))?;
+    if held.digest() == envelope.digest() {
+        merge_signatures(envelope, &held);
+    }
+    Ok(())
+}
+
+impl Waiting {
+    fn new(session: &Session, proposal: Proposal, place: &Place) -> Self {
+        Self {
+            standing: Standing::of(&session.authority, proposal.kind, &proposal.envelope),
+            kind: proposal.kind,
+            envelope: proposal.envelope,
+            file: place.draft_file.clone(),
+        }
+    }
+
+    /// Says who must sign yet, and how.
+    pub(super) fn tell(&self, format: Format) -> Ending {
+        let digest = self.envelope.digest();
+        let what = self
+            .file
+            .as_ref()
+            .map_or_else(|| digest.short(), |path| path.display().to_string());
+        match format {
+            Format::Json => output::json(json!({ "draft": self.to_json() })),
+            Format::Table => output::say(&format!(
+                "{} {} waits: {}\nthey read and sign it with: holdfast draft sign {what}",
+                self.kind.as_str(),
+                digest.short(),
+                self.standing
+            )),
+        }
+        Ending::Waiting
+    }
+
+    fn to_json(&self) -> Value {
+        json!({
+            "kind": self.kind,
+            "digest": self.envelope.digest(),
+            "standing": self.standing.to_json(),
+            "file": self.file,
+        })
+    }
+}

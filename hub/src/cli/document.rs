@@ -1,0 +1,151 @@
+//! A document as its signer reads it: from its bytes alone, against what this machine verified before.
+//!
+//! Each kind has its reader, a pure function, whose refusals are reasons not to sign. Here the readers get what they
+//! compare with. Names of nodes are the hub's word, and are marked as such; nothing else that is unsigned is shown.
+
+mod authority;
+mod epoch;
+mod grant;
+mod labels;
+mod release;
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
+use anyhow::Context as _;
+use holdfast_pki::authority::RefuseAuthority;
+use holdfast_pki::draft::DraftKind;
+use holdfast_pki::envelope::{InvalidPayload, parse_payload};
+use holdfast_policy::release::Manifest;
+use holdfast_policy::selector::Selector;
+use holdfast_policy::slice::Slice;
+use holdfast_proto::ids::{Digest, Generation, TrustDomain};
+
+pub(super) use self::authority::read as read_authority;
+pub(super) use self::labels::read as read_labels;
+use super::cosign::Proposal;
+use super::epoch::hold;
+use super::labels as node_labels;
+use super::output;
+use super::session::Session;
+
+/// A document in words.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Reading {
+    /// What it is.
+    pub(super) title: String,
+    /// What it would change, a line each.
+    pub(super) lines: Vec<String>,
+}
+
+impl Reading {
+    /// The words, safe for a terminal.
+    pub(super) fn text(&self) -> String {
+        let lines = self.lines.iter().map(|line| format!("  {line}"));
+        let all: Vec<_> = [self.title.clone()].into_iter().chain(lines).collect();
+        output::clean_lines(&all.join("\n"))
+    }
+}
+
+/// Why a document must not be signed here.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum RefuseDocument {
+    #[error("it is for {got}, and this context is {own}: do not sign it")]
+    TrustDomain { got: TrustDomain, own: TrustDomain },
+    #[error("it is not the next version of the authority: discard it, and make the change anew")]
+    Authority(#[source] RefuseAuthority),
+    #[error(
+        "release {got} is not made from {base}, the current release that this machine verified: discard it, and apply \
+         the policy anew"
+    )]
+    Base { got: Generation, base: String },
+    #[error("it is numbered {got} where {wanted} is next: discard it, and apply the policy anew")]
+    Number { got: Generation, wanted: Generation },
+    #[error(
+        "release {got} allows nodes to go back to another release than the one before it: do not sign it"
+    )]
+    Return { got: Generation },
+    #[error(
+        "release {got} asks for authority version {asked}, and {newest} is the newest: apply the policy anew"
+    )]
+    AuthorityVersion {
+        got: Generation,
+        asked: u64,
+        newest: u64,
+    },
+    #[error("slice {selector} ({}) is not the one that the release lists: do not sign it", .digest.short())]
+    Slice { selector: Selector, digest: Digest },
+    #[error(
+        "it changes labels from version {from} on, and version {held} is in force: discard it, and label anew"
+    )]
+    Labels { from: u64, held: u64 },
+    #[error("it raises epoch {old} to {new}, and the epoch is {held}: discard it")]
+    Epoch { old: u64, new: u64, held: u64 },
+    #[error(transparent)]
+    Payload(#[from] InvalidPayload),
+}
+
+fn of_fleet(got: &TrustDomain, own: &TrustDomain) -> Result<(), RefuseDocument> {
+    if got == own {
+        return Ok(());
+    }
+    Err(RefuseDocument::TrustDomain {
+        got: got.clone(),
+        own: own.clone(),
+    })
+}
+
+/// Reads a document of any kind.
+///
+/// # Errors
+/// Why it must not be signed, or what could not be got to compare it with.
+pub(super) async fn read(session: &mut Session, proposal: &Proposal) -> anyhow::Result<Reading> {
+    let envelope = &proposal.envelope;
+    let now_secs = session.clock.unix_secs();
+    let fleet = session.context.trust_domain.clone();
+    let reading = match proposal.kind {
+        DraftKind::Authority => authority::read(&session.authority, envelope, now_secs)?,
+        DraftKind::Release => read_release(session, proposal).await?,
+        DraftKind::JoinGrant => {
+            let highest = session.context.highest.as_ref().map(|seen| seen.generation);
+            grant::read(&fleet, highest, envelope, now_secs)?
+        }
+        DraftKind::Labels => {
+            let change: holdfast_pki::labels::LabelChange = parse_payload(&envelope.payload)?;
+            let nodes = session.nodes().await?;
+            let node = nodes.into_iter().find(|node| node.id == change.node.to_string());
+            let node = node.with_context(|| format!("the hub knows no node {}", change.node))?;
+            let held = node_labels::held(session, &node.name).await?;
+            labels::read(&fleet, &held, &node.name, &change)?
+        }
+        DraftKind::Epoch => {
+            let held = session.epoch().await?;
+            let hold = hold(session).await?;
+            epoch::read(&fleet, held, hold.as_deref(), envelope)?
+        }
+    };
+    Ok(reading)
+}
+
+async fn read_release(session: &mut Session, proposal: &Proposal) -> anyhow::Result<Reading> {
+    let current = session.release().await?;
+    let manifest: Manifest = parse_payload(&proposal.envelope.payload)?;
+    let mut slices: BTreeMap<Digest, Slice> = BTreeMap::new();
+    let known = current.iter().flat_map(|release| &release.slices);
+    for slice in known.chain(&proposal.slices) {
+        slices.insert(slice.digest(), slice.clone());
+    }
+    for listed in &manifest.slices {
+        if let Entry::Vacant(place) = slices.entry(listed.digest) {
+            let slice = session.slice(listed.digest).await;
+            place.insert(slice.with_context(|| format!("slice {} cannot be read", listed.selector))?);
+        }
+    }
+    let ground = release::Ground {
+        fleet: session.context.trust_domain.clone(),
+        authority_version: session.authority.document().version,
+        epoch: session.epoch().await?,
+        current: current.as_ref(),
+    };
+    Ok(release::read(&ground, &proposal.envelope, &slices)?)
+}

@@ -1,0 +1,190 @@
+//! `holdfast draft`: documents that wait for signatures, on the hub or in a file.
+
+mod find;
+
+use clap::{Args, Subcommand};
+use holdfast_pki::draft::DraftKind;
+use holdfast_proto::v1;
+use serde_json::json;
+
+use self::find::Found;
+use super::cosign::{self, Finished, Place, Standing};
+use super::{Ending, Format, Operator, answered, ask, document, output};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum DraftCommand {
+    /// List the documents that wait on the hub
+    List(List),
+    /// Show what a document would change, and who signed it
+    Show(Drafted),
+    /// Read a document and sign it. With enough signatures it is published
+    Sign(Signed),
+    /// Publish a document that is signed by enough operators
+    Publish(Drafted),
+    /// Drop a document that waits on the hub
+    Discard(Drafted),
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  holdfast draft list")]
+pub(super) struct List {
+    #[command(flatten)]
+    operator: Operator,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    holdfast draft show 9f2c41d07ab3\n  \
+    holdfast draft publish release.draft\n  \
+    holdfast draft discard 9f2c41d07ab3")]
+pub(super) struct Drafted {
+    /// A draft's file, or the beginning of its digest on the hub
+    #[arg(value_name = "FILE|DIGEST")]
+    what: String,
+    #[command(flatten)]
+    operator: Operator,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    holdfast draft sign 9f2c41d07ab3\n  \
+    holdfast draft sign release.draft --yes\n\n\
+    What you sign is shown from its own bytes, against what this machine has verified before. A file is signed in place.")]
+pub(super) struct Signed {
+    /// A draft's file, or the beginning of its digest on the hub
+    #[arg(value_name = "FILE|DIGEST")]
+    what: String,
+    /// Sign without being asked
+    #[arg(long)]
+    yes: bool,
+    #[command(flatten)]
+    operator: Operator,
+}
+
+impl DraftCommand {
+    pub(super) async fn run(self) -> anyhow::Result<Ending> {
+        match self {
+            Self::List(List { operator }) => list(&operator).await,
+            Self::Show(drafted) => show(drafted).await,
+            Self::Sign(signed) => sign(signed, None).await,
+            Self::Publish(drafted) => publish(drafted, None).await,
+            Self::Discard(drafted) => discard(drafted).await,
+        }
+    }
+}
+
+async fn list(operator: &Operator) -> anyhow::Result<Ending> {
+    let mut session = operator.session().await?;
+    let drafts = find::on_hub(&mut session).await?;
+    match operator.output {
+        Format::Json => {
+            let drafts: Vec<_> = drafts
+                .iter()
+                .map(|draft| draft.to_json(&session.authority))
+                .collect();
+            output::json(json!({ "drafts": drafts }));
+        }
+        Format::Table if drafts.is_empty() => output::remark("no document waits for signatures"),
+        Format::Table => {
+            let now_secs = session.clock.unix_secs();
+            let row = |draft: &Found| {
+                let standing =
+                    Standing::of(&session.authority, draft.proposal.kind, &draft.proposal.envelope);
+                vec![
+                    draft.digest().short(),
+                    draft.proposal.kind.as_str().to_owned(),
+                    output::clean(&draft.put_by),
+                    output::left(now_secs.saturating_sub(draft.at_secs)),
+                    standing.to_string(),
+                ]
+            };
+            let rows: Vec<_> = drafts.iter().map(row).collect();
+            output::say(&output::table(
+                &["DRAFT", "KIND", "BY", "AGE", "SIGNATURES"],
+                &rows,
+            ));
+        }
+    }
+    Ok(Ending::Done)
+}
+
+async fn show(drafted: Drafted) -> anyhow::Result<Ending> {
+    let mut session = drafted.operator.session().await?;
+    let found = find::find(&mut session, &drafted.what, None).await?;
+    let reading = document::read(&mut session, &found.proposal).await?;
+    match drafted.operator.output {
+        Format::Json => {
+            let mut draft = found.to_json(&session.authority);
+            draft["title"] = reading.title.into();
+            draft["changes"] = reading.lines.into();
+            output::json(json!({ "draft": draft }));
+        }
+        Format::Table => {
+            let standing = Standing::of(&session.authority, found.proposal.kind, &found.proposal.envelope);
+            output::say(&reading.text());
+            output::say(&format!("digest {}\n{standing}", found.digest()));
+        }
+    }
+    Ok(Ending::Done)
+}
+
+/// Reads a document to whoever sits here, and signs it on their word.
+pub(super) async fn sign(signed: Signed, only: Option<DraftKind>) -> anyhow::Result<Ending> {
+    let mut session = signed.operator.session().await?;
+    let found = find::find(&mut session, &signed.what, only).await?;
+    let reading = document::read(&mut session, &found.proposal).await?;
+    output::remark(&reading.text());
+    let standing = Standing::of(&session.authority, found.proposal.kind, &found.proposal.envelope);
+    output::remark(&standing.to_string());
+    ask::confirm("Sign this?", signed.yes)?;
+    let digest = found.digest();
+    let place = Place {
+        draft_file: found.file,
+    };
+    let finished = cosign::finish(&mut session, found.proposal, &signed.operator.signing, &place).await?;
+    match finished {
+        Finished::Waiting(waiting) => Ok(waiting.tell(signed.operator.output)),
+        Finished::Published(_) => Ok(published(&reading.title, digest, signed.operator.output)),
+    }
+}
+
+/// Publishes a document that needs no signature any more.
+pub(super) async fn publish(drafted: Drafted, only: Option<DraftKind>) -> anyhow::Result<Ending> {
+    let mut session = drafted.operator.session().await?;
+    let found = find::find(&mut session, &drafted.what, only).await?;
+    let reading = document::read(&mut session, &found.proposal).await?;
+    let digest = found.digest();
+    let place = Place {
+        draft_file: found.file,
+    };
+    match cosign::settle(&mut session, found.proposal, &place).await? {
+        Finished::Waiting(waiting) => Ok(waiting.tell(drafted.operator.output)),
+        Finished::Published(_) => Ok(published(&reading.title, digest, drafted.operator.output)),
+    }
+}
+
+fn published(title: &str, digest: holdfast_proto::ids::Digest, format: Format) -> Ending {
+    match format {
+        Format::Json => output::json(json!({ "published": { "title": title, "digest": digest } })),
+        Format::Table => output::say(&format!("published: {}", output::clean(title))),
+    }
+    Ending::Done
+}
+
+async fn discard(drafted: Drafted) -> anyhow::Result<Ending> {
+    let mut session = drafted.operator.session().await?;
+    let found = find::find(&mut session, &drafted.what, None).await?;
+    if let Some(path) = found.file {
+        anyhow::bail!("{} is a file of your own: delete it", path.display());
+    }
+    let digest = found.digest();
+    let request = v1::DiscardDraftRequest {
+        digest: digest.to_string(),
+    };
+    answered(session.client.discard_draft(request).await)?;
+    match drafted.operator.output {
+        Format::Json => output::json(json!({ "discarded": digest })),
+        Format::Table => output::say(&format!("draft {} discarded", digest.short())),
+    }
+    Ok(Ending::Done)
+}
