@@ -1,25 +1,40 @@
 //! `holdfast node`: the fleet's nodes.
 
+mod json;
+mod label;
+mod pending;
+mod show;
+
 use anyhow::bail;
 use clap::{Args, Subcommand};
 use holdfast_proto::ids::Generation;
 use holdfast_proto::v1;
-use serde_json::{Value, json};
+use serde_json::json;
 
+use self::json::to_json;
+use super::session::Session;
 use super::{Ending, Format, Operator, answered, output};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Node {
     /// List all nodes
     List(List),
-    /// Show all that is known of one node
+    /// Show all that is known of one node, and who signed its labels
     Show(Named),
+    /// Change a node's labels, by which it selects what concerns it
+    Label(label::Label),
+    /// List the nodes that wait to be admitted by hand
+    Pending(List),
+    /// Admit a node that waits
+    Admit(pending::Admit),
+    /// Turn a node away for good that waits
+    Reject(pending::Reject),
     /// End a node's access. On the node itself nothing is changed
     Remove(Named),
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  holdfast node list -o json")]
+#[command(after_help = "Examples:\n  holdfast node list -o json\n  holdfast node pending")]
 pub(super) struct List {
     #[command(flatten)]
     operator: Operator,
@@ -38,7 +53,11 @@ impl Node {
     pub(super) async fn run(self) -> anyhow::Result<Ending> {
         match self {
             Self::List(List { operator }) => list(&operator).await,
-            Self::Show(Named { name, operator }) => show(&name, &operator).await,
+            Self::Show(Named { name, operator }) => show::show(&name, &operator).await,
+            Self::Label(label) => label.run().await,
+            Self::Pending(List { operator }) => pending::list(&operator).await,
+            Self::Admit(admit) => admit.run().await,
+            Self::Reject(reject) => reject.run().await,
             Self::Remove(Named { name, operator }) => remove(name, &operator).await,
         }
     }
@@ -71,7 +90,10 @@ fn row(node: &v1::Node) -> Vec<String> {
     vec![
         output::clean(&node.name),
         if node.connected { "up" } else { "down" }.to_owned(),
-        output::clean(&node.address),
+        output::clean(&match node.refused_addresses.len() {
+            0 => node.address.clone(),
+            refused => format!("{} ({refused} refused)", node.address),
+        }),
         node.confirmed
             .map_or_else(|| "-".to_owned(), |wire| Generation::from(wire).to_string()),
         node.last_report
@@ -81,100 +103,12 @@ fn row(node: &v1::Node) -> Vec<String> {
     ]
 }
 
-async fn find(name: &str, operator: &Operator) -> anyhow::Result<v1::Node> {
-    let nodes = operator.session().await?.nodes().await?;
+async fn find(session: &mut Session, name: &str) -> anyhow::Result<v1::Node> {
+    let nodes = session.nodes().await?;
     match nodes.into_iter().find(|node| node.name == name) {
         Some(node) => Ok(node),
         None => bail!("there is no node named '{name}': `holdfast node list` shows those there are"),
     }
-}
-
-async fn show(name: &str, operator: &Operator) -> anyhow::Result<Ending> {
-    let node = find(name, operator).await?;
-    if operator.output == Format::Json {
-        output::json(json!({ "node": to_json(&node) }));
-        return Ok(Ending::Done);
-    }
-    let generation = |wire: Option<v1::Generation>| {
-        wire.map_or_else(|| "none".to_owned(), |wire| Generation::from(wire).to_string())
-    };
-    let inventory = node.inventory.clone().unwrap_or_default();
-    let ports: Vec<_> = inventory
-        .listening_ssh_ports
-        .iter()
-        .map(ToString::to_string)
-        .collect();
-    let mut lines = vec![
-        ("name", node.name.clone()),
-        ("id", node.id.clone()),
-        (
-            "link",
-            if node.connected {
-                "up".to_owned()
-            } else {
-                "down".to_owned()
-            },
-        ),
-        ("address", node.address.clone()),
-        (
-            "addresses",
-            inventory
-                .interfaces
-                .iter()
-                .map(|interface| format!("{} ({})", interface.addresses.join(", "), interface.name))
-                .collect::<Vec<_>>()
-                .join(", "),
-        ),
-        (
-            "labels",
-            node.labels
-                .iter()
-                .map(|(key, value)| format!("{key}={value}"))
-                .collect::<Vec<_>>()
-                .join(", "),
-        ),
-        (
-            "machine",
-            format!(
-                "{} ({}), Linux {}",
-                inventory.os, inventory.kind, inventory.kernel
-            ),
-        ),
-        ("ssh ports", ports.join(", ")),
-        ("agent", node.agent_version.clone()),
-        ("grant", node.grant_id.clone()),
-        ("accepted", generation(node.accepted)),
-        ("in force", generation(node.confirmed)),
-    ];
-    if let Some(report) = &node.last_report {
-        lines.push((
-            "last report",
-            format!(
-                "{} {}: {}",
-                report.outcome,
-                generation(report.generation),
-                report.detail
-            ),
-        ));
-        for keep in &report.keeps {
-            let witness = if keep.witness.is_empty() {
-                "unwitnessed"
-            } else {
-                &keep.witness
-            };
-            lines.push((
-                "  keep",
-                format!(
-                    "{}: before {}, after {} ({witness})",
-                    keep.keep, keep.before, keep.after
-                ),
-            ));
-        }
-    }
-    for (what, value) in lines {
-        output::say(&format!("{what:12} {}", output::clean(&value)));
-    }
-    Ok(Ending::Done)
 }
 
 async fn remove(name: String, operator: &Operator) -> anyhow::Result<Ending> {
@@ -193,59 +127,4 @@ async fn remove(name: String, operator: &Operator) -> anyhow::Result<Ending> {
         }
     }
     Ok(Ending::Done)
-}
-
-/// A node in the shape that docs/json.md describes.
-pub(super) fn to_json(node: &v1::Node) -> Value {
-    let generation = |wire: Option<v1::Generation>| wire.map(Generation::from);
-    let inventory = node.inventory.as_ref().map(|inventory| {
-        json!({
-            "os": inventory.os,
-            "kernel": inventory.kernel,
-            "kind": inventory.kind,
-            "hostname": inventory.hostname,
-            "interfaces": inventory.interfaces.iter()
-                .map(|interface| json!({ "name": interface.name, "addresses": interface.addresses }))
-                .collect::<Vec<_>>(),
-            "listening_ssh_ports": inventory.listening_ssh_ports,
-            "ssh_peers": inventory.ssh_peers.iter()
-                .map(|peer| json!({ "address": peer.address, "local_port": peer.local_port }))
-                .collect::<Vec<_>>(),
-        })
-    });
-    let report = node.last_report.as_ref().map(|report| {
-        json!({
-            "generation": generation(report.generation),
-            "manifest": report.manifest_digest,
-            "outcome": report.outcome,
-            "detail": report.detail,
-            "activation": report.activation,
-            "resources": report.resources.iter()
-                .map(|r| json!({ "resource": r.resource, "outcome": r.outcome, "detail": r.detail }))
-                .collect::<Vec<_>>(),
-            "keeps": report.keeps.iter()
-                .map(|k| json!({ "keep": k.keep, "witness": k.witness, "before": k.before, "after": k.after }))
-                .collect::<Vec<_>>(),
-        })
-    });
-    json!({
-        "id": node.id,
-        "name": node.name,
-        "labels": node.labels,
-        "connected": node.connected,
-        "address": node.address,
-        "last_seen_secs": node.last_seen_secs,
-        "enrolled_secs": node.enrolled_secs,
-        "grant_id": node.grant_id,
-        "agent_version": node.agent_version,
-        "boot_id": node.boot_id,
-        "authority_version": node.authority_version,
-        "labels_version": node.labels_version,
-        "labels_version_wanted": node.labels_version_wanted,
-        "epoch": node.epoch,
-        "accepted": generation(node.accepted),
-        "confirmed": generation(node.confirmed),
-        "inventory": inventory,
-        "last_report": report,
-    })
 }
