@@ -28,7 +28,7 @@ pub enum Who {
 }
 
 /// One row for each RPC of the three services.
-pub const TABLE: [(&str, Who); 33] = [
+pub const TABLE: [(&str, Who); 34] = [
     ("/holdfast.v1.Enrollment/Enroll", Who::Anyone),
     ("/holdfast.v1.Enrollment/GetAuthority", Who::Anyone),
     ("/holdfast.v1.Enrollment/GetLoginChallenge", Who::Anyone),
@@ -56,6 +56,7 @@ pub const TABLE: [(&str, Who); 33] = [
     ("/holdfast.v1.Operator/RaiseEpoch", Who::Operator(Role::Admin)),
     ("/holdfast.v1.Operator/Show", Who::Operator(Role::Viewer)),
     ("/holdfast.v1.Operator/CreateToken", Who::Operator(Role::Operator)),
+    ("/holdfast.v1.Operator/GetGrant", Who::Operator(Role::Viewer)),
     ("/holdfast.v1.Operator/ListNodes", Who::Operator(Role::Viewer)),
     ("/holdfast.v1.Operator/RemoveNode", Who::Operator(Role::Operator)),
     ("/holdfast.v1.Operator/GetLabels", Who::Operator(Role::Viewer)),

@@ -160,6 +160,17 @@ impl v1::operator_server::Operator for Service {
             .map(Response::new)
     }
 
+    async fn get_grant(
+        &self,
+        request: Request<v1::GetGrantRequest>,
+    ) -> Result<Response<v1::GetGrantReply>, Status> {
+        let caller = caller(&request)?;
+        self.0
+            .get_grant(&caller, request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
     async fn list_nodes(
         &self,
         request: Request<v1::ListNodesRequest>,

@@ -1,10 +1,16 @@
 //! `holdfast token`: join tokens, composed and signed here. The hub gets the grant and the digest of the secret.
+//!
+//! A token is good once its grant is signed enough and registered. Until then its secret lies in this context
+//! ([`unfinished`]): a grant that waits for others, or whose answer was lost, is not lost itself.
+
+mod finish;
+mod unfinished;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use clap::{Args, Subcommand};
+use holdfast_pki::draft::DraftKind;
 use holdfast_pki::envelope::Envelope;
 use holdfast_pki::grant::{Admission, JoinGrant, NamePattern};
 use holdfast_pki::random::{Random as _, SystemRandom};
@@ -12,16 +18,18 @@ use holdfast_pki::token::JoinToken;
 use holdfast_proto::ids::{Digest, Generation};
 use holdfast_proto::labels::Labels;
 use holdfast_proto::payload::Payload as _;
-use holdfast_proto::v1;
 use ipnet::IpNet;
 use serde_json::json;
 
-use super::{Ending, Format, Operator, answered, output};
+use super::cosign::{self, Finished, Place, Proposal};
+use super::{Ending, Format, Operator, ending_of, output};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Token {
     /// Make a join token and print it: one line, with a secret in it
     Create(Create),
+    /// Print a token whose grant waited for the signatures of others
+    Finish(finish::Finish),
 }
 
 #[derive(Debug, Args)]
@@ -51,6 +59,8 @@ pub(super) struct Create {
     #[arg(long, value_name = "automatic|manual", default_value_t = Admission::Automatic)]
     admit: Admission,
     #[command(flatten)]
+    place: Place,
+    #[command(flatten)]
     operator: Operator,
 }
 
@@ -63,8 +73,10 @@ fn key_and_value(text: &str) -> Result<(String, String), String> {
 
 impl Token {
     pub(super) async fn run(self) -> anyhow::Result<Ending> {
-        let Self::Create(create) = self;
-        create.run().await
+        match self {
+            Self::Create(create) => create.run().await,
+            Self::Finish(finish) => finish.run().await,
+        }
     }
 }
 
@@ -79,7 +91,7 @@ impl Create {
         let mut session = self.operator.session().await?;
         // The floor below which a node that joins now is never served: the newest release this machine knows of.
         session.release().await?;
-        let key = session.signer(&self.operator.signing)?;
+        let highest = session.context.highest.as_ref();
         let mut secret = vec![0; 32];
         SystemRandom.fill(&mut secret);
         let grant = JoinGrant {
@@ -92,40 +104,62 @@ impl Create {
             labels: labels.try_into()?,
             name_pattern: self.name_pattern,
             within: self.address_within,
-            least_generation: session
-                .context
-                .highest
-                .as_ref()
-                .map_or(Generation::default(), |seen| seen.generation),
+            least_generation: highest.map_or(Generation::default(), |seen| seen.generation),
             admission: self.admit,
             secret_digest: Digest::of(&secret),
         };
-        let mut envelope =
-            Envelope::unsigned(serde_json::to_vec(&grant).expect("a struct of texts and numbers"));
-        key.sign(JoinGrant::KIND, &mut envelope)?;
-        let request = v1::CreateTokenRequest {
-            grant: Some((&envelope).into()),
-        };
-        answered(session.client.create_token(request).await)
-            .context("the hub did not take the join grant")?;
-        let token = JoinToken {
+        let envelope = Envelope::unsigned(serde_json::to_vec(&grant).expect("a struct of texts and numbers"));
+        let mut token = JoinToken {
             trust_domain: session.context.trust_domain.clone(),
             hubs: session.context.hubs.clone(),
             node_roots: session.authority.document().node_roots.clone(),
             authority: session.authority.pin(),
-            grant: envelope,
+            grant: envelope.clone(),
             secret,
         };
-        match self.operator.output {
-            Format::Table => output::say(&token.to_text()),
-            Format::Json => output::json(json!({
-                "token": *token.to_text(),
-                "grant_id": grant.id,
-                "not_after_secs": grant.not_after_secs,
-                "uses": grant.uses,
-                "admission": grant.admission,
-            })),
+        unfinished::keep(session.dir(), &grant.id, &token)?;
+        let proposal = Proposal {
+            kind: DraftKind::JoinGrant,
+            envelope,
+            slices: Vec::new(),
+        };
+        match cosign::finish(&mut session, proposal, &self.operator.signing, &self.place).await {
+            Ok(Finished::Published(signed)) => {
+                token.grant = signed;
+                print(&token, &grant, self.operator.output);
+                unfinished::forget(session.dir(), &grant.id)?;
+                Ok(Ending::Done)
+            }
+            Ok(Finished::Waiting(waiting)) => {
+                let ending = waiting.tell(self.operator.output);
+                output::remark(&format!(
+                    "then get the token here with: holdfast token finish {}",
+                    grant.id
+                ));
+                Ok(ending)
+            }
+            Err(error) if ending_of(&error) == Ending::Unknown => Err(error.context(format!(
+                "look whether there is a token: `holdfast token finish {}`",
+                grant.id
+            ))),
+            Err(error) => {
+                unfinished::forget(session.dir(), &grant.id)?;
+                Err(error)
+            }
         }
-        Ok(Ending::Done)
+    }
+}
+
+/// Prints the token: the one line that is data.
+fn print(token: &JoinToken, grant: &JoinGrant, format: Format) {
+    match format {
+        Format::Table => output::say(&token.to_text()),
+        Format::Json => output::json(json!({
+            "token": *token.to_text(),
+            "grant_id": grant.id,
+            "not_after_secs": grant.not_after_secs,
+            "uses": grant.uses,
+            "admission": grant.admission,
+        })),
     }
 }

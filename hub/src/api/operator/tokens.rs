@@ -52,4 +52,17 @@ impl Hub {
             grant_id: grant.id.to_string(),
         })
     }
+
+    /// The grant that is registered, with the signatures that it came with.
+    pub(super) async fn get_grant(
+        &self,
+        _: &Caller,
+        request: v1::GetGrantRequest,
+    ) -> Result<v1::GetGrantReply, Status> {
+        let id = request.grant_id.parse().map_err(|error| invalid(&error))?;
+        let grant = self.registry.grant(&id).await?;
+        Ok(v1::GetGrantReply {
+            grant: grant.as_ref().map(Into::into),
+        })
+    }
 }
