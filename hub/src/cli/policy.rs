@@ -3,7 +3,9 @@
 //! The release is made here, from the files and from the release before it that this machine verified. The hub only
 //! stores it: it composes nothing that is signed.
 
+mod endorse;
 mod fleet;
+mod release;
 mod rollout;
 
 use std::collections::BTreeMap;
@@ -13,24 +15,16 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
-use holdfast_pki::authority::Act;
-use holdfast_pki::envelope::{Envelope, Verified};
 use holdfast_policy::parse::{self, Policy};
-use holdfast_policy::release::{Manifest, ReturnTo, SliceRef};
 use holdfast_policy::slice::Slice;
 use holdfast_proto::ids::Generation;
-use holdfast_proto::payload::Payload as _;
 use holdfast_proto::v1;
 use serde_json::json;
 
 use self::fleet::NodePlan;
+use super::cosign::{self, Finished, Place};
 use super::session::{Release, Session};
-use super::{Ending, Format, Operator, answered, output};
-
-/// A release may be left for the one before it within a day.
-const RETURN_WITHIN: Duration = Duration::from_secs(86_400);
-/// The first epoch. It is raised only by a document of its own.
-const FIRST_EPOCH: u64 = 1;
+use super::{Ending, Format, Operator, output};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum PolicyCommand {
@@ -40,6 +34,8 @@ pub(super) enum PolicyCommand {
     Plan(Plan),
     /// Sign a policy as the next release and have every node take it
     Apply(Apply),
+    /// Sign the current release once more, after the authority dropped who had signed it
+    Endorse(endorse::Endorse),
 }
 
 #[derive(Debug, Args)]
@@ -79,6 +75,8 @@ pub(super) struct Apply {
     #[arg(long, default_value = "2m", value_parser = humantime::parse_duration)]
     wait: Duration,
     #[command(flatten)]
+    place: Place,
+    #[command(flatten)]
     operator: Operator,
 }
 
@@ -88,6 +86,7 @@ impl PolicyCommand {
             Self::Check(check) => check.run().await,
             Self::Plan(plan) => plan.run().await,
             Self::Apply(apply) => apply.run().await,
+            Self::Endorse(endorse) => endorse.run().await,
         }
     }
 }
@@ -137,11 +136,16 @@ fn load(dir: &Path) -> anyhow::Result<Policy> {
 struct Considered {
     policy: Policy,
     current: Option<Release>,
+    /// The epoch that the next release is of.
+    epoch: u64,
     nodes: Vec<NodePlan>,
 }
 
 async fn consider(policy: Policy, session: &mut Session) -> anyhow::Result<Considered> {
     let current = session.release().await?;
+    let epoch = current
+        .as_ref()
+        .map_or(1, |current| current.manifest.value().epoch);
     let nodes = session.nodes().await?;
     let held = in_force(session, current.as_ref(), &nodes).await?;
     let hubs = fleet::hub_addresses(&session.context.hubs).await;
@@ -149,6 +153,7 @@ async fn consider(policy: Policy, session: &mut Session) -> anyhow::Result<Consi
     Ok(Considered {
         policy,
         current,
+        epoch,
         nodes,
     })
 }
@@ -204,10 +209,30 @@ impl Considered {
         any
     }
 
-    /// Whether the slices differ from those in force. Nodes need not: a slice may select nobody yet.
+    /// Whether there must be another release: the slices differ from those in force (nodes need not, since a slice may
+    /// select nobody yet), or its epoch is over.
     fn changes_release(&self) -> bool {
-        let held = self.current.as_ref().map(|release| release.slices.as_slice());
-        held.unwrap_or_default() != self.policy.slices() || held.is_none()
+        let same =
+            |current: &Release| current.slices == self.policy.slices() && !self.is_of_old_epoch(current);
+        !self.current.as_ref().is_some_and(same)
+    }
+
+    fn is_of_old_epoch(&self, release: &Release) -> bool {
+        release.manifest.value().epoch < self.epoch
+    }
+
+    fn warn_of_old_epoch(&self) {
+        if let Some(current) = self
+            .current
+            .as_ref()
+            .filter(|current| self.is_of_old_epoch(current))
+        {
+            output::remark(&format!(
+                "release {} is of an epoch that is over: epoch {} needs a release of its own, also of the same policy",
+                current.manifest.value().generation(),
+                self.epoch
+            ));
+        }
     }
 
     fn print(&self) {
@@ -296,6 +321,7 @@ impl Plan {
             Format::Json => output::json(considered.to_json()),
             Format::Table => considered.print(),
         }
+        considered.warn_of_old_epoch();
         considered.complain_of_lockouts();
         if considered.changes_release() {
             output::remark("nothing was changed; `holdfast policy apply` makes it so");
@@ -326,7 +352,14 @@ impl Apply {
         if self.operator.output == Format::Table {
             considered.print();
         }
-        let released = self.release(&mut session, &considered).await?;
+        considered.warn_of_old_epoch();
+        let proposal = release::propose(&session, &considered);
+        let finished = cosign::finish(&mut session, proposal, &self.operator.signing, &self.place).await?;
+        let envelope = match finished {
+            Finished::Published(envelope) => envelope,
+            Finished::Waiting(waiting) => return Ok(waiting.tell(self.operator.output)),
+        };
+        let released = session.verify_release(&envelope)?;
         output::remark(&format!("release {} published", released.value().generation()));
         let ending = rollout::follow(
             &mut session,
@@ -337,50 +370,5 @@ impl Apply {
         )
         .await;
         Ok(ending)
-    }
-
-    /// Makes the manifest, signs it, uploads what it names, publishes it.
-    async fn release(
-        &self,
-        session: &mut Session,
-        considered: &Considered,
-    ) -> anyhow::Result<Verified<Manifest>> {
-        let before = considered.current.as_ref().map(|release| &release.manifest);
-        let manifest = Manifest {
-            kind: Manifest::KIND.to_owned(),
-            format: Manifest::FORMAT,
-            trust_domain: session.context.trust_domain.clone(),
-            epoch: before.map_or(FIRST_EPOCH, |before| before.value().epoch),
-            number: before.map_or(1, |before| before.value().number + 1),
-            author: session.context.operator.clone(),
-            created_secs: session.clock.unix_secs(),
-            authority_version: session.authority.document().version,
-            previous: before.map(Verified::digest),
-            slices: considered.policy.slices().iter().map(SliceRef::of).collect(),
-            return_to: before.map(|before| ReturnTo {
-                manifest: before.digest(),
-                within_secs: RETURN_WITHIN.as_secs(),
-            }),
-        };
-        let key = session.signer(&self.operator.signing)?;
-        for slice in considered.policy.slices() {
-            session
-                .write_slice(slice.digest(), &slice.to_bytes())
-                .await
-                .context("the hub did not take a slice")?;
-        }
-        let mut envelope =
-            Envelope::unsigned(serde_json::to_vec(&manifest).expect("a struct of texts and numbers"));
-        key.sign(Manifest::KIND, &mut envelope)?;
-        let verified = session
-            .authority
-            .verify::<Manifest>(&envelope, &Act::Release, session.clock.unix_secs())
-            .context("this operator's signature alone does not release anything")?;
-        let request = v1::PublishReleaseRequest {
-            manifest: Some((&envelope).into()),
-        };
-        answered(session.client.publish_release(request).await).context("publishing the release failed")?;
-        session.remember(&verified)?;
-        Ok(verified)
     }
 }
