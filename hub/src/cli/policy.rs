@@ -143,9 +143,7 @@ struct Considered {
 
 async fn consider(policy: Policy, session: &mut Session) -> anyhow::Result<Considered> {
     let current = session.release().await?;
-    let epoch = current
-        .as_ref()
-        .map_or(1, |current| current.manifest.value().epoch);
+    let epoch = session.epoch().await?;
     let nodes = session.nodes().await?;
     let held = in_force(session, current.as_ref(), &nodes).await?;
     let hubs = fleet::hub_addresses(&session.context.hubs).await;

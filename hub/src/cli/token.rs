@@ -91,6 +91,7 @@ impl Create {
         let mut session = self.operator.session().await?;
         // The floor below which a node that joins now is never served: the newest release this machine knows of.
         session.release().await?;
+        let epoch = session.epoch().await?;
         let highest = session.context.highest.as_ref();
         let mut secret = vec![0; 32];
         SystemRandom.fill(&mut secret);
@@ -104,7 +105,10 @@ impl Create {
             labels: labels.try_into()?,
             name_pattern: self.name_pattern,
             within: self.address_within,
-            least_generation: highest.map_or(Generation::default(), |seen| seen.generation),
+            least_generation: Generation {
+                epoch,
+                number: highest.map_or(0, |seen| seen.generation.number),
+            },
             admission: self.admit,
             secret_digest: Digest::of(&secret),
         };
