@@ -147,8 +147,8 @@ impl Keeper {
 
     /// Only groups of the release in force are kept.
     fn forget_old_members(&mut self, slices: &[Slice]) {
-        let named: Vec<_> = slices.iter().flat_map(Slice::member_selectors).collect();
-        self.members.retain(|selector, _| named.contains(&selector));
+        let named: Vec<_> = slices.iter().flat_map(Slice::members).collect();
+        self.members.retain(|members, _| named.contains(&members));
     }
 
     fn count_running_time(&mut self) {

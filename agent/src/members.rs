@@ -8,7 +8,7 @@ use std::path::Path;
 
 use holdfast_pki::files::Files;
 use holdfast_policy::render::AddressSets;
-use holdfast_policy::selector::Selector;
+use holdfast_policy::slice::Members;
 use holdfast_proto::v1;
 
 const FILE: &str = "members.json";
@@ -45,7 +45,7 @@ pub fn bound(members: &mut AddressSets) {
 /// The sets of a hub's message; what cannot be read is left out.
 #[must_use]
 pub fn from_wire(wire: v1::AddressSets) -> AddressSets {
-    let set = |set: v1::AddressSet| -> Option<(Selector, BTreeSet<IpAddr>)> {
+    let set = |set: v1::AddressSet| -> Option<(Members, BTreeSet<IpAddr>)> {
         let addresses = set
             .addresses
             .iter()

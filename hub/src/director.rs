@@ -9,13 +9,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use holdfast_policy::render::AddressSets;
-use holdfast_policy::selector::Selector;
+use holdfast_policy::slice::Members;
 use holdfast_proto::labels::Labels;
 use holdfast_proto::v1;
 use tokio::sync::{Notify, watch};
 
 use crate::epoch;
-use crate::members::{self, Member};
+use crate::members::{self, Candidate};
 use crate::registry::{NodeRecord, NodeStatus, Registry, RegistryError};
 use crate::releases::Release;
 
@@ -133,34 +133,37 @@ impl Director {
 
     async fn members(&self, release: Option<&Release>) -> Result<AddressSets, RegistryError> {
         let slices = release.into_iter().flat_map(|release| release.slices.values());
-        let selectors: BTreeSet<Selector> = slices
-            .flat_map(|slice| slice.member_selectors().cloned())
-            .collect();
-        if selectors.is_empty() {
+        let wanted: BTreeSet<Members> = slices.flat_map(|slice| slice.members().cloned()).collect();
+        if wanted.is_empty() {
             return Ok(AddressSets::new());
         }
         let fleet = self.registry.fleet().await?;
-        let addresses: Vec<_> = fleet
+        let known: Vec<_> = fleet
             .values()
             .map(|(node, status)| (&node.labels, bounded(node, status.as_ref())))
             .collect();
-        let fleet: Vec<_> = addresses
+        let candidates: Vec<_> = known
             .iter()
-            .map(|(labels, addresses)| Member { labels, addresses })
+            .map(|(labels, addresses)| Candidate { labels, addresses })
             .collect();
-        Ok(members::resolve(selectors, &fleet))
+        Ok(members::resolve(wanted, &candidates))
     }
 }
 
-/// A node's addresses, within the bounds of its join grant.
-fn bounded(node: &NodeRecord, status: Option<&NodeStatus>) -> Vec<IpAddr> {
+/// A node's addresses by interface, within the bounds of its join grant.
+fn bounded<'a>(node: &NodeRecord, status: Option<&'a NodeStatus>) -> Vec<(&'a str, IpAddr)> {
     let bounded =
         |address: &IpAddr| node.within.is_empty() || node.within.iter().any(|net| net.contains(address));
-    let known = status
-        .into_iter()
-        .flat_map(|status| &status.inventory.interfaces)
-        .flat_map(|interface| interface.addresses.iter().copied());
-    known.filter(bounded).collect()
+    let interfaces = status.into_iter().flat_map(|status| &status.inventory.interfaces);
+    interfaces
+        .flat_map(|interface| {
+            interface
+                .addresses
+                .iter()
+                .map(|address| (interface.name.as_str(), *address))
+        })
+        .filter(|(_, address)| bounded(address))
+        .collect()
 }
 
 /// The part of `members` that a node with these labels needs for `release`, as it goes down its link.
@@ -170,11 +173,11 @@ pub fn sets_for(release: &Release, labels: &Labels, members: &AddressSets) -> v1
         .manifest
         .select(labels)
         .filter_map(|wanted| release.slices.get(&wanted.digest));
-    let wanted: BTreeSet<&Selector> = slices.flat_map(|slice| slice.member_selectors()).collect();
-    let sets = wanted.into_iter().map(|selector| v1::AddressSet {
-        members: selector.to_string(),
+    let wanted: BTreeSet<&Members> = slices.flat_map(|slice| slice.members()).collect();
+    let sets = wanted.into_iter().map(|wanted| v1::AddressSet {
+        members: wanted.to_string(),
         addresses: members
-            .get(selector)
+            .get(wanted)
             .into_iter()
             .flatten()
             .map(ToString::to_string)

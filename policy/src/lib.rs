@@ -10,6 +10,7 @@
 //! [`render`] keeps them inside each group's signed `within`.
 
 pub mod firewall;
+pub mod interface;
 pub mod lockout;
 mod network;
 pub mod parse;

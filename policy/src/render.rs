@@ -11,11 +11,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::firewall::{Firewall, Verdict};
 use crate::network;
-use crate::selector::Selector;
-use crate::slice::{Group, GroupOrNetwork, InvalidSlice, Slice};
+use crate::slice::{Group, GroupOrNetwork, InvalidSlice, Members, Slice};
 
-/// The addresses of the nodes that each selector matches, from the inventory. A selector that is not there has none.
-pub type AddressSets = BTreeMap<Selector, BTreeSet<IpAddr>>;
+/// The addresses of the members of groups, from the inventory. Members that are not there have none.
+pub type AddressSets = BTreeMap<Members, BTreeSet<IpAddr>>;
 
 /// What a node is asked to be.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -105,12 +104,12 @@ fn agreed_groups<'a>(slices: &[&'a Slice]) -> Result<BTreeMap<&'a str, &'a Group
         .collect())
 }
 
-fn resolve(group: &Group, members: &AddressSets) -> Vec<IpNet> {
+fn resolve(group: &Group, addresses: &AddressSets) -> Vec<IpNet> {
     match group {
         Group::Literal { addresses } => network::aggregate(addresses.iter().copied()),
-        Group::Selected { selector, within } => network::aggregate(
-            members
-                .get(selector)
+        Group::Selected { members, within } => network::aggregate(
+            addresses
+                .get(members)
                 .into_iter()
                 .flatten()
                 .map(|address| address.to_canonical())

@@ -5,6 +5,7 @@
 //! [`crate::parse::load`] and [`Slice::parse`], end there.
 
 mod check;
+mod members;
 
 use std::collections::BTreeMap;
 
@@ -18,6 +19,7 @@ pub use crate::network::InvalidNetwork;
 use crate::selector::Selector;
 pub use check::{Flaw, GROUPS_MAX, KEEPS_MAX, NETWORKS_MAX, RULES_MAX, SERVICES_MAX};
 pub(crate) use check::{is_file_name, is_group_name};
+pub use members::{INTERFACES_MAX, Members};
 
 const KIND: &str = "slice";
 const FORMAT: u32 = 1;
@@ -43,8 +45,8 @@ pub struct Slice {
 pub enum Group {
     /// The addresses of the nodes that a selector matches: they move with the inventory, but never out of `within`.
     Selected {
-        /// Whose addresses.
-        selector: Selector,
+        /// Whose addresses, and on which interfaces.
+        members: Members,
         /// The bounds that the operator signed; not empty.
         within: Vec<IpNet>,
     },
@@ -197,10 +199,10 @@ impl Slice {
         &self.keep
     }
 
-    /// The selectors whose members [`crate::render::render`] needs to know.
-    pub fn member_selectors(&self) -> impl Iterator<Item = &Selector> {
+    /// The members that [`crate::render::render`] needs to know.
+    pub fn members(&self) -> impl Iterator<Item = &Members> {
         self.groups.values().filter_map(|group| match group {
-            Group::Selected { selector, .. } => Some(selector),
+            Group::Selected { members, .. } => Some(members),
             Group::Literal { .. } => None,
         })
     }

@@ -11,7 +11,7 @@ use proptest::sample::{select, subsequence};
 
 use crate::firewall::{Direction, Flow, Peers, Protocol, Rule, Service, Verdict};
 use crate::selector::Selector;
-use crate::slice::{Group, GroupOrNetwork, Keep, Slice};
+use crate::slice::{Group, GroupOrNetwork, Keep, Members, Slice};
 
 pub(crate) fn net(text: &str) -> IpNet {
     crate::network::parse(text).unwrap()
@@ -22,6 +22,10 @@ pub(crate) fn address(text: &str) -> IpAddr {
 }
 
 pub(crate) fn selector(text: &str) -> Selector {
+    text.parse().unwrap()
+}
+
+pub(crate) fn members_of(text: &str) -> Members {
     text.parse().unwrap()
 }
 
@@ -56,13 +60,13 @@ pub(crate) fn rule(verdict: Verdict, peers: Peers, services: &[Service], origin:
 /// The groups that every generated slice may name: two that move, one that does not.
 pub(crate) fn groups() -> BTreeMap<String, Group> {
     let selected = |text, within: &[&str]| Group::Selected {
-        selector: selector(text),
+        members: members_of(text),
         within: within.iter().map(|text| net(text)).collect(),
     };
     let admins = vec![net("10.77.0.1"), net("fd00::1")];
     [
         ("admins", Group::Literal { addresses: admins }),
-        ("db", selected("role=db", &["10.77.0.8/29"])),
+        ("db", selected("role=db on ens*,eth0", &["10.77.0.8/29"])),
         ("web", selected("role=web", &["10.77.0.0/28", "fd00::/125"])),
     ]
     .map(|(name, group)| (name.to_owned(), group))
@@ -167,7 +171,13 @@ pub(crate) fn slices() -> impl Strategy<Value = Vec<Slice>> {
 /// Members for the groups, inside and outside their bounds.
 pub(crate) fn members() -> impl Strategy<Value = crate::render::AddressSets> {
     let set = || proptest::collection::btree_set(addresses(), 0..12);
-    (set(), set()).prop_map(|(db, web)| [(selector("role=db"), db), (selector("role=web"), web)].into())
+    (set(), set()).prop_map(|(db, web)| {
+        [
+            (members_of("role=db on ens*,eth0"), db),
+            (members_of("role=web"), web),
+        ]
+        .into()
+    })
 }
 
 /// Flows to ports that rules may or may not name.

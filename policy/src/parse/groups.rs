@@ -1,7 +1,8 @@
 //! The section `groups:`: names for addresses, each defined once over all files.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use holdfast_proto::ids::InvalidId;
 use holdfast_proto::labels::Labels;
 use ipnet::IpNet;
 
@@ -10,9 +11,10 @@ use super::diagnostic::{Diagnostic, Position};
 use super::nearest::nearest;
 use super::node::{Node, Value};
 use super::walk::{Walker, cut};
+use crate::interface::InterfacePattern;
 use crate::network;
 use crate::selector::Selector;
-use crate::slice::{GROUPS_MAX, Group, NETWORKS_MAX, Slice, is_group_name};
+use crate::slice::{GROUPS_MAX, Group, INTERFACES_MAX, Members, NETWORKS_MAX, Slice, is_group_name};
 
 /// Every group of a policy, by name.
 pub(super) struct Groups {
@@ -105,24 +107,28 @@ impl Groups {
 
 /// One group: either selected or literal.
 fn group(walker: &mut Walker<'_>, node: &Node) -> Option<Group> {
-    let fields = walker.fields(node, "a group", ["select", "within", "addresses"])?;
+    let fields = walker.fields(node, "a group", ["select", "within", "interfaces", "addresses"])?;
     match fields {
-        [Some(select), Some(within), None] => {
+        [Some(select), Some(within), interfaces, None] => {
             let within = networks(walker, within, "within");
+            let interfaces = interfaces.map(|node| patterns(walker, node));
             let selector = selector(walker, select)?;
-            Some(Group::Selected { selector, within })
+            let members = Members::new(selector, interfaces.unwrap_or_default())
+                .map_err(|error| walker.report(node.at, error.to_string(), INTERFACES_HELP))
+                .ok()?;
+            Some(Group::Selected { members, within })
         }
-        [Some(select), None, None] => {
+        [Some(select), None, _, None] => {
             let help = "write `within: [10.77.0.0/24]`: the only addresses that members may ever have";
             walker.report(select.at, "a group with `select` needs `within`", help);
             None
         }
-        [None, None, Some(addresses)] => {
+        [None, None, None, Some(addresses)] => {
             let addresses = networks(walker, addresses, "addresses");
             Some(Group::Literal { addresses })
         }
         _ => {
-            let help = "write either `select` and `within` (addresses of nodes), or `addresses` alone";
+            let help = "write either `select` and `within` (addresses of nodes; `interfaces` too), or `addresses` alone";
             walker.report(
                 node.at,
                 "a group is either selected by labels or a list of addresses",
@@ -146,6 +152,24 @@ fn networks(walker: &mut Walker<'_>, node: &Node, what: &str) -> Vec<IpNet> {
         .filter_map(|item| {
             let text = walker.text(item, "an address")?;
             network(walker, item.at, text)
+        })
+        .collect()
+}
+
+const INTERFACES_HELP: &str =
+    "write names as `ip link` shows them, without what follows an '@', or beginnings: [eth0, \"ens*\"]";
+
+/// A list of interfaces.
+fn patterns(walker: &mut Walker<'_>, node: &Node) -> BTreeSet<InterfacePattern> {
+    let if_empty = "name at least one interface, or remove `interfaces`: then all count but those of containers and guests";
+    let items = walker.items(node, "interfaces", INTERFACES_MAX, if_empty);
+    items
+        .iter()
+        .filter_map(|item| {
+            let text = walker.text(item, "an interface")?;
+            text.parse()
+                .map_err(|error: InvalidId| walker.report(item.at, error.to_string(), INTERFACES_HELP))
+                .ok()
         })
         .collect()
 }

@@ -6,7 +6,7 @@ use super::*;
 use crate::firewall::{Peers, Protocol, Rule, Service, Verdict};
 use crate::network::shown;
 use crate::slice::{Group, GroupOrNetwork, Keep};
-use crate::testing::{net, rule, selector, slices, tcp, these};
+use crate::testing::{members_of, net, rule, selector, slices, tcp, these};
 
 fn lab() -> Vec<(&'static str, &'static str)> {
     vec![
@@ -67,7 +67,7 @@ fn the_lab_of_the_readme_loads() {
     assert_eq!(
         db.groups["web"],
         Group::Selected {
-            selector: selector("role=web"),
+            members: members_of("role=web"),
             within
         }
     );
@@ -250,6 +250,48 @@ fn a_keep_of_a_selector_group_is_refused() {
 }
 
 #[test]
+fn a_group_counts_the_interfaces_that_it_names_once_and_sorted() {
+    let group = |interfaces: &str| {
+        let text = format!(
+            "groups: {{ web: {{ select: {{ role: web }}, within: [10.0.0.0/8]{interfaces} }} }}\n\
+             policies: [{{ select: all, inbound: [{{ allow: {{ from: [web] }} }}] }}]"
+        );
+        load(&[("x.yaml", text)]).unwrap().slices()[0]
+            .members()
+            .next()
+            .unwrap()
+            .to_string()
+    };
+    assert_eq!(group(""), "role=web");
+    assert_eq!(group(", interfaces: [eth0, ens*, eth0]"), "role=web on ens*,eth0");
+    assert_eq!(group(", interfaces: [docker0, \"*\"]"), "role=web on *,docker0");
+}
+
+#[test]
+fn interfaces_that_cannot_be_are_reported_where_they_stand() {
+    let said = refusals(
+        "groups:\n  web:\n    select: all\n    within: [10.0.0.0/8]\n    interfaces: [eth0@if5, 7, wlan-in-the-attic]\n  \
+         db: { select: all, within: [10.0.0.0/8], interfaces: [] }\n  \
+         app: { select: all, within: [10.0.0.0/8], interface: [eth0] }\n  \
+         admins: { addresses: [10.0.0.1], interfaces: [eth0] }\n\
+         policies: [{ select: all }]",
+    );
+    let wanted = [
+        "x.yaml:5:18: 'eth0@if5' is no interface: up to 15 letters, digits, '.', '-' and '_' wanted, at the end '*' for any\n  \
+         help: write names as `ip link` shows them, without what follows an '@'",
+        "x.yaml:5:28: an interface is a text, but YAML reads the number 7\n  help: put it in quotes",
+        "x.yaml:5:31: 'wlan-in-the-attic' is no interface",
+        "x.yaml:6:56: interfaces is an empty list\n  help: name at least one interface, or remove `interfaces`",
+        "x.yaml:7:45: a group has no key 'interface'\n  help: did you mean 'interfaces'?",
+        "x.yaml:8:11: a group is either selected by labels or a list of addresses\n  help: write either",
+    ];
+    for (said, wanted) in said.iter().zip(wanted) {
+        assert!(said.starts_with(wanted), "wanted {wanted}\ngot {said}");
+    }
+    assert_eq!(said.len(), wanted.len(), "{said:#?}");
+}
+
+#[test]
 fn a_deny_of_a_literal_group_is_answered_with_its_addresses() {
     let said = refusals(&inbound("      - deny: { from: [admins] }"));
     assert_eq!(
@@ -427,10 +469,14 @@ fn written(slices: &[Slice]) -> String {
     for (name, group) in crate::testing::groups() {
         text += &match group {
             Group::Literal { addresses } => format!("  {name}: {{ addresses: {} }}\n", networks(&addresses)),
-            Group::Selected { selector, within } => {
+            Group::Selected { members, within } => {
+                let members_text = members.to_string();
+                let interfaces = members_text
+                    .split_once(" on ")
+                    .map_or_else(String::new, |(_, names)| format!(", interfaces: [{names}]"));
                 format!(
-                    "  {name}: {{ select: {}, within: {} }}\n",
-                    select(&selector),
+                    "  {name}: {{ select: {}, within: {}{interfaces} }}\n",
+                    select(members.selector()),
                     networks(&within)
                 )
             }

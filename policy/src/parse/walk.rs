@@ -105,7 +105,7 @@ impl<'a> Walker<'a> {
             self.report(
                 node.at,
                 message,
-                "write networks and ranges instead of single entries, or split it",
+                "write fewer and wider entries, such as networks and ranges, or split it",
             );
         }
         &items[..items.len().min(max)]

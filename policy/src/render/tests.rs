@@ -4,7 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::firewall::Peers;
-use crate::testing::{address, groups, members, net, rule, selector, slices, these};
+use crate::selector::Selector;
+use crate::testing::{address, groups, members, members_of, net, rule, selector, slices, these};
 
 fn with_group(of: &str, group: &str) -> Slice {
     let mut slice = Slice::new(selector(of));
@@ -14,7 +15,11 @@ fn with_group(of: &str, group: &str) -> Slice {
 }
 
 fn sets(of: &str, addresses: &[&str]) -> AddressSets {
-    [(selector(of), addresses.iter().map(|text| address(text)).collect())].into()
+    [(
+        members_of(of),
+        addresses.iter().map(|text| address(text)).collect(),
+    )]
+    .into()
 }
 
 #[test]
@@ -126,7 +131,7 @@ proptest! {
         for (name, networks) in &firewall.groups {
             let (bounds, of) = match &signed[name] {
                 Group::Literal { addresses } => (addresses, None),
-                Group::Selected { selector, within } => (within, Some(selector)),
+                Group::Selected { members, within } => (within, Some(members)),
             };
             for address in networks.iter().flat_map(|network| network.hosts()) {
                 prop_assert!(bounds.iter().any(|bound| bound.contains(&address)), "{address} in {name}");

@@ -48,8 +48,8 @@ fn a_sound_slice_reads_back() {
             .to_bytes()
             .starts_with(br#"{"kind":"slice","format":1,"selector":"role=db","#)
     );
-    let members: Vec<_> = slice.member_selectors().map(ToString::to_string).collect();
-    assert_eq!(members, ["role=db", "role=web"]);
+    let members: Vec<_> = slice.members().map(ToString::to_string).collect();
+    assert_eq!(members, ["role=db on ens*,eth0", "role=web"]);
 }
 
 #[test]
@@ -181,6 +181,27 @@ fn another_spelling_is_another_slice() {
         assert!(
             matches!(refused, Err(InvalidSlice::Spelling(_))),
             "{changed} {refused:?}"
+        );
+    }
+}
+
+#[test]
+fn members_in_another_spelling_or_beyond_their_bounds_are_refused() {
+    let text = String::from_utf8(sound().to_bytes()).unwrap();
+    let many: Vec<_> = (10..=10 + INTERFACES_MAX).map(|n| format!("eth{n}")).collect();
+    for other in [
+        "role=db on eth0,ens*".to_owned(),
+        "role=db on eth0,eth0".to_owned(),
+        "role=db on ".to_owned(),
+        "role=db on sixteen-bytes-xx".to_owned(),
+        format!("role=db on {}", many.join(",")),
+    ] {
+        let changed = text.replace("role=db on ens*,eth0", &other);
+        assert_ne!(changed, text);
+        let refused = Slice::parse(changed.as_bytes());
+        assert!(
+            matches!(refused, Err(InvalidSlice::Syntax(_))),
+            "{other} {refused:?}"
         );
     }
 }

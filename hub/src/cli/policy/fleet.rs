@@ -6,13 +6,12 @@ use std::net::IpAddr;
 use holdfast_policy::lockout::{self, Lockout, NodeFacts};
 use holdfast_policy::plan::{self, Change};
 use holdfast_policy::render::{AddressSets, DesiredState, render};
-use holdfast_policy::selector::Selector;
-use holdfast_policy::slice::Slice;
+use holdfast_policy::slice::{Members, Slice};
 use holdfast_proto::ids::Generation;
 use holdfast_proto::labels::Labels;
 use holdfast_proto::v1;
 
-use crate::members::{self, Member};
+use crate::members::{self, Candidate};
 
 /// What would change on one node.
 #[derive(Debug)]
@@ -33,7 +32,7 @@ pub(super) struct NodePlan {
 struct Known<'a> {
     node: &'a v1::Node,
     labels: Labels,
-    addresses: Vec<IpAddr>,
+    addresses: Vec<(&'a str, IpAddr)>,
 }
 
 /// What every node would go through, from the release that is in force there, whose slices are in `held`, to `wanted`.
@@ -46,19 +45,19 @@ pub(super) fn plan(
     let known: Vec<Known<'_>> = nodes.iter().map(read).collect::<anyhow::Result<_>>()?;
     let fleet: Vec<_> = known
         .iter()
-        .map(|node| Member {
+        .map(|node| Candidate {
             labels: &node.labels,
             addresses: &node.addresses,
         })
         .collect();
-    let selectors: BTreeSet<Selector> = held
+    let asked: BTreeSet<Members> = held
         .values()
         .flatten()
         .chain(wanted)
-        .flat_map(Slice::member_selectors)
+        .flat_map(Slice::members)
         .cloned()
         .collect();
-    let members = members::resolve(selectors, &fleet);
+    let members = members::resolve(asked, &fleet);
     known
         .iter()
         .map(|node| plan_one(node, &known, held, wanted, &members, hubs))
@@ -68,11 +67,15 @@ pub(super) fn plan(
 fn read(node: &v1::Node) -> anyhow::Result<Known<'_>> {
     let inventory = node.inventory.as_ref();
     let interfaces = inventory.into_iter().flat_map(|inventory| &inventory.interfaces);
-    let addresses = interfaces.flat_map(|interface| &interface.addresses);
+    let addresses = interfaces.flat_map(|interface| {
+        let name = interface.name.as_str();
+        let addresses = interface.addresses.iter();
+        addresses.filter_map(move |address| Some((name, address.parse().ok()?)))
+    });
     Ok(Known {
         node,
         labels: Labels::try_from(node.labels.clone())?,
-        addresses: addresses.filter_map(|address| address.parse().ok()).collect(),
+        addresses: addresses.collect(),
     })
 }
 
