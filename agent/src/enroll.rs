@@ -24,7 +24,7 @@ use crate::backoff::Backoff;
 use crate::dial::{Connector, DialError, Dialer};
 use crate::host::Chain;
 use crate::identity::{Identity, IdentityDir, IdentityError};
-use crate::inventory::{self, HostRoot};
+use crate::inventory::{self, HostRoot, interfaces};
 use crate::ledger::{Ledger, LedgerError};
 
 /// What an enrolment works with.
@@ -131,7 +131,7 @@ impl Enrolment<'_> {
             csr_der: csr_der.into(),
             name: name.to_string(),
             boot_id: self.clock.boot_id(),
-            inventory: Some(inventory::collect(self.root)),
+            inventory: Some(inventory::collect(self.root, interfaces::read())),
         };
         let reply = EnrollmentClient::new(connection.channel).enroll(request).await;
         let reply = reply.map_err(|status| refused(&status))?.into_inner();

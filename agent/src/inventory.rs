@@ -1,8 +1,9 @@
-//! What this machine is, for the hub's registry: read from files alone, below a root that tests choose.
+//! What this machine is, for the hub's registry: read from files below a root that tests choose; its interfaces are an
+//! argument, because [`interfaces::read`] asks the kernel, which has no other root.
 //!
 //! Every reader is tolerant: what cannot be read is left out, for an inventory with a gap is better than no agent.
 
-mod addresses;
+pub mod interfaces;
 mod kind;
 mod ssh;
 
@@ -11,9 +12,6 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use holdfast_proto::v1::{Interface, Inventory, SshPeer};
-
-/// More addresses than this are container bridges; the hub has no use for them.
-const ADDRESSES_MAX: usize = 64;
 
 /// Enough to see where operators come from, and bounded against a flood of connections.
 const SSH_PEERS_MAX: usize = 64;
@@ -53,23 +51,16 @@ impl HostRoot {
     }
 }
 
-/// Reads all of it. A few milliseconds on a machine with many connections.
+/// Reads all of it but the `interfaces`. A few milliseconds on a machine with many connections.
 #[must_use]
-pub fn collect(root: &HostRoot) -> Inventory {
+pub fn collect(root: &HostRoot, interfaces: Vec<Interface>) -> Inventory {
     let ports = ssh::listening_ports(root);
     let peers = ssh::established_peers(root, &ports);
     Inventory {
         os: os_name(&root.read("etc/os-release")),
         kernel: root.read("proc/sys/kernel/osrelease"),
         kind: kind::detect(root).to_owned(),
-        interfaces: vec![Interface {
-            name: "any".to_owned(),
-            addresses: addresses::all(root)
-                .iter()
-                .take(ADDRESSES_MAX)
-                .map(ToString::to_string)
-                .collect(),
-        }],
+        interfaces,
         ssh_peers: peers
             .into_iter()
             .take(SSH_PEERS_MAX)
@@ -111,33 +102,30 @@ mod tests {
         );
         put("proc/sys/kernel/osrelease", "6.1.0-28-amd64\n");
         put("proc/sys/kernel/hostname", "db1\n");
-        put(
-            "proc/net/fib_trie",
-            "Local:\n     |-- 10.77.0.2\n        /32 host LOCAL\n",
-        );
         put("proc/cpuinfo", "flags\t\t: fpu hypervisor\n");
-        let found = collect(&HostRoot::at(dir.path()));
+        let eth0 = Interface {
+            name: "eth0".to_owned(),
+            addresses: vec!["10.77.0.2".to_owned()],
+        };
+        let found = collect(&HostRoot::at(dir.path()), vec![eth0.clone()]);
         assert_eq!(found.os, "Debian GNU/Linux 12 (bookworm)");
         assert_eq!(
             (found.kernel.as_str(), found.hostname.as_str()),
             ("6.1.0-28-amd64", "db1")
         );
-        assert_eq!(
-            (found.kind.as_str(), found.interfaces[0].addresses.clone()),
-            ("vm", vec!["10.77.0.2".to_owned()])
-        );
+        assert_eq!((found.kind.as_str(), found.interfaces), ("vm", vec![eth0]));
     }
 
     #[test]
     fn this_machine_has_a_kernel_and_a_name() {
-        let found = collect(&HostRoot::default());
+        let found = collect(&HostRoot::default(), Vec::new());
         assert!(!found.kernel.is_empty() && !found.hostname.is_empty() && !found.os.is_empty());
     }
 
     #[test]
     fn an_empty_root_gives_an_empty_inventory() {
         let dir = tempfile::tempdir().unwrap();
-        let found = collect(&HostRoot::at(dir.path()));
+        let found = collect(&HostRoot::at(dir.path()), Vec::new());
         assert_eq!(
             found,
             Inventory {

@@ -26,7 +26,7 @@ use self::serving::{Serving, Up};
 use crate::backoff::Backoff;
 use crate::dial::Dialer;
 use crate::inbox::Inbox;
-use crate::inventory::{self, HostRoot};
+use crate::inventory::{self, HostRoot, interfaces};
 use crate::keeper::Held;
 
 /// Three beats fit into the silence after which a hub gives a link up.
@@ -99,7 +99,7 @@ impl Link {
         let (up, queue) = mpsc::channel(UP_QUEUE);
         let up = Up(up);
         let told = |status: Status| status.message().to_owned();
-        let mut inventory = inventory::collect(&self.root);
+        let mut inventory = self.inventory();
         let held = self.held.borrow_and_update().clone();
         up.say(0, node_message::Kind::Hello(self.hello(&held, inventory.clone())))
             .await?;
@@ -145,7 +145,7 @@ impl Link {
                     serving.up.say(id, node_message::Kind::Report(report)).await?;
                 }
                 _ = beat.tick() => {
-                    let now = inventory::collect(&self.root);
+                    let now = self.inventory();
                     let changed = (now != inventory).then(|| now.clone());
                     inventory = now;
                     self.beat(&serving, changed).await?;
@@ -157,6 +157,10 @@ impl Link {
                 Some(_) = serving.probes.join_next() => {}
             }
         }
+    }
+
+    fn inventory(&self) -> v1::Inventory {
+        inventory::collect(&self.root, interfaces::read())
     }
 
     fn hello(&self, held: &Held, inventory: v1::Inventory) -> v1::NodeHello {
