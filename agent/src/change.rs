@@ -10,12 +10,12 @@ use std::time::Duration;
 use holdfast_pki::clock::Clock;
 use holdfast_pki::files::Files;
 use holdfast_pki::random::Random;
-use holdfast_policy::render::DesiredState;
 use holdfast_proto::ids::{NodeId, UniqueId};
 use holdfast_proto::v1;
 use holdfast_proto::v1::node_link_client::NodeLinkClient;
 use tonic::transport::Channel;
 
+use crate::ceiling::Permitted;
 use crate::dial::Dialer;
 use crate::firewall::resource::{FirewallTable, Plan};
 use crate::guard::commit::{self, Armed, ConfirmError};
@@ -102,8 +102,8 @@ impl Ended {
 pub struct Change<'a> {
     /// The release.
     pub release: &'a VerifiedRelease,
-    /// What it comes to on this node.
-    pub desired: DesiredState,
+    /// What it comes to on this node, and root allows.
+    pub desired: Permitted,
     /// Whether it is a new one or a return.
     pub judgement: Judgement,
     /// This node.
@@ -150,7 +150,7 @@ impl Host {
             return Ended::failed(&error);
         }
         let plan = match firewall.observe().await {
-            Ok(observed) => FirewallTable::diff(&change.desired.firewall, &observed),
+            Ok(observed) => FirewallTable::diff(&change.desired.state().firewall, &observed),
             Err(error) => return self.settle(ledger, Ended::failed(&error)),
         };
         if plan.is_empty() {
@@ -160,7 +160,7 @@ impl Host {
             Ok(armed) => armed,
             Err(ended) => return self.settle(ledger, ended),
         };
-        let applied = converge(firewall, &change.desired.firewall).await;
+        let applied = converge(firewall, &change.desired.state().firewall).await;
         let failure = match applied {
             Ok(Outcome::InSync | Outcome::Repaired(_)) => None,
             Ok(Outcome::StillDrifted { left, .. }) => {
@@ -188,15 +188,17 @@ impl Host {
         hub: &mut Offering,
     ) -> Result<Before, keeps::ComputedClosed> {
         let mut witnessed = Vec::new();
-        if !change.desired.keeps.is_empty() {
-            let asked = hub.client.witness_keeps(keeps::ask_before(&change.desired));
+        if !change.desired.state().keeps.is_empty() {
+            let asked = hub
+                .client
+                .witness_keeps(keeps::ask_before(change.desired.state()));
             match tokio::time::timeout(WITNESS_TIMEOUT, asked).await {
                 Ok(Ok(reply)) => witnessed = reply.into_inner().results,
                 Ok(Err(status)) => tracing::warn!(reason = status.message(), "keeps cannot be witnessed"),
                 Err(_) => tracing::warn!("the witnesses of the keeps did not answer in time"),
             }
         }
-        Before::new(&change.desired, witnessed)
+        Before::new(change.desired.state(), witnessed)
     }
 
     /// Nothing on this host is touched, so there is nothing that could cut it off.

@@ -25,6 +25,7 @@ use tokio::sync::{mpsc, watch};
 
 pub use self::held::Held;
 use self::offer::Retry;
+use crate::ceiling::Ceiling;
 use crate::change::Host;
 use crate::dial::Dialer;
 use crate::firewall::resource::FirewallTable;
@@ -42,6 +43,7 @@ const MEMBERS: &str = "members";
 #[derive(Debug)]
 pub struct Keeper {
     host: Host,
+    ceiling: Ceiling,
     ledger: Ledger,
     firewall: FirewallTable,
     members: AddressSets,
@@ -67,6 +69,7 @@ impl Keeper {
     #[must_use]
     pub fn new(
         host: Host,
+        ceiling: Ceiling,
         ledger: Ledger,
         dialer: Arc<Dialer>,
         node_id: NodeId,
@@ -78,6 +81,7 @@ impl Keeper {
             members: members::load(&host.state_dir, &*host.files),
             last_counted: host.clock.since_boot(),
             host,
+            ceiling,
             ledger,
             dialer,
             node_id,

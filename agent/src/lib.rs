@@ -9,6 +9,7 @@
 
 pub mod authority_chain;
 pub mod backoff;
+pub mod ceiling;
 pub mod change;
 pub mod dial;
 pub mod enroll;

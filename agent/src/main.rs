@@ -64,6 +64,9 @@ struct RunArgs {
     /// How often to look for drift
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = look_every)]
     look_every: Duration,
+    /// Where root on this machine says what may be applied here: allow = ["firewall", ..]
+    #[arg(long, value_name = "FILE", default_value = holdfast_agent::ceiling::FILE)]
+    config: PathBuf,
 }
 
 /// Below this a busy machine could not confirm in time; above it an operator would wait too long for the way back.
@@ -137,6 +140,7 @@ async fn keep(args: RunArgs) -> anyhow::Result<ExitCode> {
         name: args.name,
         guard_time: args.guard_time,
         look_every: args.look_every,
+        ceiling: args.config,
     };
     let machine = run::Machine {
         clock: Arc::new(SystemClock),

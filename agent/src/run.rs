@@ -15,10 +15,12 @@ use rustix::fs::{FlockOperation, flock};
 use tokio::sync::mpsc;
 use zeroize::Zeroizing;
 
+use crate::ceiling::Ceiling;
 use crate::change::Host;
 use crate::dial::{Connector, Dialer};
 use crate::enroll::Enrolment;
 use crate::guard::launch::HostLauncher;
+use crate::host::Chain;
 use crate::identity::{Identity, IdentityDir};
 use crate::inbox::Inbox;
 use crate::inventory::HostRoot;
@@ -42,6 +44,8 @@ pub struct Settings {
     pub guard_time: Duration,
     /// Between two looks at the host.
     pub look_every: Duration,
+    /// The file in which root says what is allowed here.
+    pub ceiling: PathBuf,
 }
 
 /// What an agent gets from its machine.
@@ -101,8 +105,16 @@ pub async fn run(settings: Settings, machine: Machine, stop: impl Future<Output 
     };
     let (reports, from_keeper) = mpsc::channel(REPORTS_QUEUE);
     let inbox = Arc::new(Inbox::default());
+    let ceiling = Ceiling::new(&settings.ceiling);
+    match ceiling.read() {
+        Ok(allowed) => tracing::info!(file = %settings.ceiling.display(), %allowed, "ceiling"),
+        Err(error) => {
+            tracing::error!(error = %Chain(&error), "nothing is applied here until root mends its ceiling")
+        }
+    }
     let keeper = Keeper::new(
         host,
+        ceiling,
         ledger,
         dialer.clone(),
         identity.node_id,

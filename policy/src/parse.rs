@@ -6,7 +6,7 @@
 
 mod diagnostic;
 mod groups;
-mod nearest;
+pub mod nearest;
 mod node;
 mod rules;
 mod walk;

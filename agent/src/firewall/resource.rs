@@ -95,6 +95,14 @@ impl FirewallTable {
         }
     }
 
+    /// Whether a table of ours is in the kernel.
+    ///
+    /// # Errors
+    /// [`HostError`] if nft could not look.
+    pub async fn is_there(&self) -> Result<bool, HostError> {
+        Ok(kernel::list().await?.is_some())
+    }
+
     /// Loads `ruleset` and remembers what the kernel made of it.
     async fn load(&self, ruleset: &Ruleset) -> Result<(), HostError> {
         kernel::load(ruleset.json()).await?;

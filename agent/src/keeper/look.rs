@@ -3,6 +3,7 @@
 use holdfast_policy::render::{DesiredState, render};
 
 use super::{Keeper, MEMBERS};
+use crate::ceiling::{Permitted, RefuseCeiling};
 use crate::change::Ended;
 use crate::firewall::resource::FirewallTable;
 use crate::host::Chain;
@@ -20,6 +21,13 @@ impl Keeper {
             .map_err(|error| Chain(&error).to_string())
     }
 
+    /// Asks root's ceiling, before anything is applied and before anything is repaired: the one place that does.
+    pub(super) async fn permit(&self, desired: DesiredState) -> Result<Permitted, RefuseCeiling> {
+        // A table that cannot be listed may be there.
+        let is_there = desired.firewall.is_none() && self.firewall.is_there().await.unwrap_or(true);
+        self.ceiling.permit(desired, is_there)
+    }
+
     /// Looks at the host and puts right what differs from the confirmed state. Quiet if nothing does.
     pub(super) async fn look(&mut self, activation: &'static str) {
         let desired = match self.confirmed_state() {
@@ -28,7 +36,15 @@ impl Keeper {
             Ok(None) => return,
             Err(detail) => return self.trouble(activation, "failed", detail).await,
         };
-        match converge(&mut self.firewall, &desired.firewall).await {
+        let permitted = match self.permit(desired).await {
+            Ok(permitted) => permitted,
+            // What is there stays as it is, and nobody repairs it.
+            Err(error) => {
+                let detail = Chain(&error).to_string();
+                return self.trouble(activation, "refused", detail).await;
+            }
+        };
+        match converge(&mut self.firewall, &permitted.state().firewall).await {
             Ok(Outcome::InSync) => self.last_trouble = None,
             // Members that changed are no drift: the hub knows, it said so.
             Ok(Outcome::Repaired(_)) if activation == MEMBERS => {

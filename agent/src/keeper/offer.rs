@@ -18,8 +18,11 @@ const RETRY_AFTER: Duration = Duration::from_secs(20);
 /// How long a hub may take over all that an offer needs of it: while the keeper waits, nobody looks for drift.
 pub(super) const VERIFY_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// An offer that failed on this host, such as on a full disk, or that was undone while the hub was not seen up: tried
-/// again while no newer one has come.
+/// How soon one that only root's ceiling keeps out is: each try asks the hub for all of it again.
+const CEILING_RETRY_AFTER: Duration = Duration::from_secs(300);
+
+/// An offer that may still be taken: it failed on this host, such as on a full disk, or was undone while the hub was not
+/// seen up, or root does not allow it now. Tried again while no newer one has come.
 #[derive(Debug)]
 pub(super) struct Retry {
     offer: Offer,
@@ -28,19 +31,27 @@ pub(super) struct Retry {
     detail: String,
 }
 
-/// An offer that was not taken, and its number as far as it is known.
-struct Refused {
+/// What became of an offer, of which release as far as that is known, and when to try again if that may help.
+struct Taken {
     generation: Option<Generation>,
     ended: Ended,
+    again_after: Option<Duration>,
 }
 
-impl Refused {
+impl Taken {
+    /// It was not applied. What failed may be mended, what was refused stays so.
+    fn not(generation: Option<Generation>, ended: Ended) -> Self {
+        let again_after = (ended.outcome == "failed").then_some(RETRY_AFTER);
+        Self {
+            generation,
+            ended,
+            again_after,
+        }
+    }
+
     fn unanswered() -> Self {
         let detail = "the hub offered a release and did not send what belongs to it in time";
-        Self {
-            generation: None,
-            ended: Ended::new("failed", detail),
-        }
+        Self::not(None, Ended::new("failed", detail))
     }
 }
 
@@ -62,35 +73,26 @@ impl Keeper {
     async fn take_unless_told(&mut self, offer: Offer, told: &str) {
         let digest = offer.manifest.digest();
         let verified = tokio::time::timeout(VERIFY_TIMEOUT, self.verify(&offer)).await;
-        let (generation, ended) = match verified.unwrap_or_else(|_| Err(Refused::unanswered())) {
+        let taken = match verified.unwrap_or_else(|_| Err(Taken::unanswered())) {
             // The hub knows from hello and heartbeat what is in force here.
             Ok(None) => return,
-            Ok(Some((release, judgement))) => {
-                let generation = release.manifest().value().generation();
-                (
-                    Some(generation),
-                    self.apply(&release, judgement, offer.hub.clone()).await,
-                )
-            }
+            Ok(Some((release, judgement))) => self.apply(&release, judgement, offer.hub.clone()).await,
             Err(_) if self.undone == Some(digest) => return,
-            Err(refused) => (refused.generation, refused.ended),
+            Err(taken) => taken,
         };
-        let may_be_taken = match ended.outcome {
-            "failed" => true,
-            "undone" => !self.ledger.is_pinned_out(digest),
-            _ => false,
-        };
-        if may_be_taken {
+        let Taken {
+            generation, ended, ..
+        } = taken;
+        if let Some(again_after) = taken.again_after {
             self.retry = Some(Retry {
                 offer,
-                not_before: self.host.clock.since_boot() + RETRY_AFTER,
+                not_before: self.host.clock.since_boot() + again_after,
                 detail: ended.detail.clone(),
             });
             if ended.detail == told {
                 return;
             }
-        }
-        if ended.outcome == "undone" && !may_be_taken {
+        } else if ended.outcome == "undone" {
             self.undone = Some(digest);
         }
         let (number, detail) = (generation.map(|generation| generation.to_string()), &ended.detail);
@@ -99,8 +101,8 @@ impl Keeper {
     }
 
     /// Verifies an offer and fetches its slices; none if it is in force already.
-    async fn verify(&mut self, offer: &Offer) -> Result<Option<(VerifiedRelease, Judgement)>, Refused> {
-        let refused = |generation, ended| Refused { generation, ended };
+    async fn verify(&mut self, offer: &Offer) -> Result<Option<(VerifiedRelease, Judgement)>, Taken> {
+        let refused = Taken::not;
         self.walk_authority(&offer.hub)
             .await
             .map_err(|error| refused(None, error.into()))?;
@@ -134,10 +136,22 @@ impl Keeper {
         Ok(Some((release, judgement)))
     }
 
-    async fn apply(&mut self, release: &VerifiedRelease, judgement: Judgement, hub: Offering) -> Ended {
+    async fn apply(&mut self, release: &VerifiedRelease, judgement: Judgement, hub: Offering) -> Taken {
+        let manifest = release.manifest();
+        let generation = Some(manifest.value().generation());
         let desired = match render(release.slices(), &self.members) {
             Ok(desired) => desired,
-            Err(error) => return Ended::refused(&error),
+            Err(error) => return Taken::not(generation, Ended::refused(&error)),
+        };
+        let desired = match self.permit(desired).await {
+            Ok(permitted) => permitted,
+            Err(error) => {
+                return Taken {
+                    generation,
+                    ended: Ended::refused(&error),
+                    again_after: Some(CEILING_RETRY_AFTER),
+                };
+            }
         };
         let change = Change {
             release,
@@ -153,7 +167,16 @@ impl Keeper {
         if ended.outcome == "confirmed" {
             self.forget_old_members(release.slices());
         }
-        ended
+        let may_be_taken = match ended.outcome {
+            "failed" => true,
+            "undone" => !self.ledger.is_pinned_out(manifest.digest()),
+            _ => false,
+        };
+        Taken {
+            generation,
+            ended,
+            again_after: may_be_taken.then_some(RETRY_AFTER),
+        }
     }
 }
 

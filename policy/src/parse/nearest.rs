@@ -1,7 +1,8 @@
 //! The nearest known word to one that was mistyped.
 
 /// The word of `known` that `word` was most likely meant to be, if one is near enough to be worth saying.
-pub(super) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+#[must_use]
+pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     // A third of the letters wrong is still the same word; more is another one. Long texts are no mistyped names, and
     // the distance costs the product of the lengths.
     let letters = word.chars().count();
