@@ -148,7 +148,9 @@ pub enum InvalidSshKey {
         is: SshKeyType,
     },
     /// No such key.
-    #[error("this is no OpenSSH public key: one line like 'ssh-ed25519 AAAA..' wanted, whole")]
+    #[error(
+        "this is no OpenSSH public key: one line like 'ssh-ed25519 AAAA..' wanted, as a .pub file holds it"
+    )]
     Malformed,
 }
 

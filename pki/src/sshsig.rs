@@ -2,7 +2,7 @@
 //!
 //! An ssh-agent signs by it, and so a FIDO2 token can be an operator's key. Only one shape is taken: version 1, our
 //! namespace, the listed key, nothing reserved, nothing behind the end. A token must have been touched: without the flag of
-//! the user's presence (PROTOCOL.u2f) a signature counts for nothing, as `ssh-keygen -Y verify` has it too.
+//! the user's presence (PROTOCOL.u2f) a signature counts for nothing. sshd has it so too; `ssh-keygen -Y verify` does not look.
 
 use aws_lc_rs::digest::{SHA256, SHA512, digest};
 use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};

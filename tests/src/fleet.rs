@@ -366,6 +366,6 @@ pub fn binary_dir() -> Result<PathBuf> {
     clippy::disallowed_methods,
     reason = "test input, which need not survive a crash"
 )]
-fn write(path: &Path, text: &str) -> Result<()> {
+pub(crate) fn write(path: &Path, text: &str) -> Result<()> {
     std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }

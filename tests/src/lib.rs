@@ -12,12 +12,14 @@ pub mod lab;
 pub mod need;
 pub mod nft;
 pub mod node;
+pub mod openssh;
 pub mod operator;
 pub mod process;
 pub mod socket;
 pub mod ssh;
 pub mod sshd;
 pub mod stage;
+pub mod token_agent;
 pub mod wait;
 pub mod world;
 

@@ -24,6 +24,9 @@ pub(crate) const NAMESPACES: &[Package] = &[
     package("util-linux", "unshare"),
 ];
 
+/// What signatures of ssh keys are held against.
+pub(crate) const OPENSSH: &[Package] = &[package("openssh-client", "ssh-keygen")];
+
 /// For booted nodes, and to log in to them.
 pub(crate) const BOOTED_NODES: &[Package] = &[
     package("mmdebstrap", "mmdebstrap"),

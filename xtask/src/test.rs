@@ -103,6 +103,9 @@ fn run_tests(tally: &mut Tally, filter: &[String]) -> Result<()> {
         Ok(()) => World::find(),
         Err(install) => World::Refused(format!("programs are missing; run `{install}`")),
     };
+    if let Err(install) = packages::ensure(packages::OPENSSH) {
+        println!("without OpenSSH its tests are skipped; run `{install}`");
+    }
     let mut tests = world.command(TEST_LIMIT, &cargo_path());
     tests
         .args(["test", "--workspace", "--offline", "--no-fail-fast"])

@@ -1,8 +1,6 @@
 //! An operator's signing key at work, in a sealed file or behind an ssh-agent; and how a new one comes to be.
 
-use std::path::Path;
-
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use clap::{Args, ValueEnum};
 use holdfast_pki::authority::key_id;
 use holdfast_pki::envelope::{Algorithm, Envelope, Signature, signed_bytes};
@@ -190,22 +188,16 @@ impl NewSigner {
     }
 }
 
-/// Reads `--ssh-key`: a public key, or the file that holds one.
-fn ssh_key(text: &str) -> anyhow::Result<SshPublicKey> {
+/// Reads `--ssh-key`: a public key, or the file that holds one. Its error is shown as it is, without causes.
+fn ssh_key(text: &str) -> Result<SshPublicKey, String> {
     match text.parse() {
-        // A path is no key, and a key of another type no path.
+        // It may be a path then; a key of another type is none.
         Err(InvalidSshKey::Malformed) => {}
-        other => return Ok(other?),
+        key => return key.map_err(|error| error.to_string()),
     }
-    let path = Path::new(text);
-    let file = std::fs::read_to_string(path).with_context(|| {
-        format!(
-            "neither a public key nor a file that can be read: {}",
-            path.display()
-        )
-    })?;
-    file.parse()
-        .with_context(|| format!("{} holds no public key; give the .pub file", path.display()))
+    let file = std::fs::read_to_string(text)
+        .map_err(|error| format!("neither a public key nor a file that can be read: {error}"))?;
+    file.parse().map_err(|error| format!("{text}: {error}"))
 }
 
 #[cfg(test)]
@@ -230,13 +222,14 @@ mod tests {
         let file = dir.path().join("id_ed25519");
         std::fs::write(&file, "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNz\n").unwrap();
         let refused = ssh_key(file.to_str().unwrap()).unwrap_err();
-        assert!(refused.to_string().contains("give the .pub file"), "{refused}");
-        let refused = ssh_key("ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAABgQ==").unwrap_err();
-        assert!(
-            refused.to_string().contains("keys of type 'ssh-rsa'"),
-            "{refused}"
-        );
+        assert!(refused.contains("as a .pub file holds it"), "{refused}");
+        let rsa = "ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAABgQ==";
+        std::fs::write(&file, rsa).unwrap();
+        for given in [rsa, file.to_str().unwrap()] {
+            let refused = ssh_key(given).unwrap_err();
+            assert!(refused.contains("keys of type 'ssh-rsa'"), "{refused}");
+        }
         let refused = ssh_key("/no/such/file.pub").unwrap_err();
-        assert!(refused.to_string().contains("/no/such/file.pub"), "{refused}");
+        assert!(refused.contains("No such file"), "{refused}");
     }
 }
