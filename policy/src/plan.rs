@@ -11,8 +11,7 @@ use ipnet::IpNet;
 use crate::firewall::{Firewall, Peers, Protocol, Rule, Service, Verdict};
 use crate::network::shown;
 use crate::render::{AddressSets, DesiredState, RenderedKeep, render};
-use crate::selector::Selector;
-use crate::slice::{Group, Slice};
+use crate::slice::{Group, Members, Slice};
 
 /// One difference, shown as a line such as `+ inbound allow tcp 5432 from web  (web.yaml:12)`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,8 +53,8 @@ pub enum Item {
     Selected {
         /// The group's name.
         group: String,
-        /// Whose addresses.
-        selector: Selector,
+        /// Whose addresses, and on which interfaces.
+        members: Members,
         /// The bounds.
         within: Vec<IpNet>,
     },
@@ -95,9 +94,9 @@ fn slice_items(slice: &Slice) -> Vec<Item> {
     let state = render(std::slice::from_ref(slice), &AddressSets::new())
         .expect("a single slice cannot disagree with another");
     let selected = slice.groups().iter().filter_map(|(name, group)| match group {
-        Group::Selected { selector, within } => Some(Item::Selected {
+        Group::Selected { members, within } => Some(Item::Selected {
             group: name.clone(),
-            selector: selector.clone(),
+            members: members.clone(),
             within: within.clone(),
         }),
         Group::Literal { .. } => None,
@@ -186,11 +185,11 @@ impl fmt::Display for Item {
             Self::Member { group, network } => write!(f, "group {group}: {}", shown(network)),
             Self::Selected {
                 group,
-                selector,
+                members,
                 within,
             } => {
                 let within: Vec<_> = within.iter().map(shown).collect();
-                write!(f, "group {group}: nodes {selector} within {}", within.join(", "))
+                write!(f, "group {group}: nodes {members} within {}", within.join(", "))
             }
             Self::Keep(keep) => {
                 let from: Vec<_> = keep.from.iter().map(shown).collect();

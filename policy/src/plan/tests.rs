@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::render::render;
-use crate::testing::{groups, members, net, rule, selector, slice, slices, tcp, these};
+use crate::testing::{members, members_of, net, rule, selector, slice, slices, tcp, these};
 
 fn state(inbound: Vec<Rule>) -> DesiredState {
     DesiredState {
@@ -86,13 +86,14 @@ fn removals_come_before_additions_of_the_same_kind_and_repetitions_count() {
 
 #[test]
 fn a_signer_of_a_slice_sees_whom_its_groups_select_and_their_bounds() {
-    let slice = |within: &str, rules| {
+    let slice = |of: &str, within: &str, rules| {
         let mut slice = Slice::new(selector("role=db"));
         slice.inbound = rules;
-        slice.groups = [("web".to_owned(), groups()["web"].clone())].into();
-        if let Some(Group::Selected { within: bounds, .. }) = slice.groups.get_mut("web") {
-            *bounds = vec![net(within)];
-        }
+        let group = Group::Selected {
+            members: members_of(of),
+            within: vec![net(within)],
+        };
+        slice.groups.insert("web".to_owned(), group);
         slice
     };
     let shown = |old: Option<&Slice>, new: Option<&Slice>| {
@@ -101,8 +102,9 @@ fn a_signer_of_a_slice_sees_whom_its_groups_select_and_their_bounds() {
             .map(ToString::to_string)
             .collect::<Vec<_>>()
     };
-    let narrow = slice("10.77.0.0/28", vec![from_web("db.yaml:5")]);
-    let wide = slice("10.0.0.0/8", vec![from_web("db.yaml:7")]);
+    let narrow = slice("role=web", "10.77.0.0/28", vec![from_web("db.yaml:5")]);
+    let wide = slice("role=web", "10.0.0.0/8", vec![from_web("db.yaml:7")]);
+    let containers = slice("role=web on docker0", "10.0.0.0/8", vec![from_web("db.yaml:7")]);
     assert_eq!(
         shown(None, Some(&narrow)),
         [
@@ -117,6 +119,13 @@ fn a_signer_of_a_slice_sees_whom_its_groups_select_and_their_bounds() {
         [
             "- group web: nodes role=web within 10.77.0.0/28",
             "+ group web: nodes role=web within 10.0.0.0/8",
+        ]
+    );
+    assert_eq!(
+        shown(Some(&wide), Some(&containers)),
+        [
+            "- group web: nodes role=web within 10.0.0.0/8",
+            "+ group web: nodes role=web on docker0 within 10.0.0.0/8",
         ]
     );
 }
