@@ -33,6 +33,8 @@ pub mod hold;
 #[cfg(feature = "server")]
 pub mod init;
 #[cfg(feature = "server")]
+pub mod labels;
+#[cfg(feature = "server")]
 pub mod links;
 #[cfg(feature = "server")]
 pub mod pace;

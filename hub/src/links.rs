@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use holdfast_proto::ids::NodeId;
 use holdfast_proto::v1::{self, hub_message};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tonic::Status;
 
 /// Messages that wait for a slow node before its link is given up: an offer, sets, and a few probes.
@@ -28,6 +28,7 @@ struct Link {
     last_seen_secs: u64,
     down: mpsc::Sender<Down>,
     probes: Arc<Mutex<BTreeMap<u64, oneshot::Sender<v1::ProbeResult>>>>,
+    changed: Arc<Notify>,
     /// Dropped with this entry: how the node's end learns that it lost its place.
     _place: oneshot::Sender<()>,
 }
@@ -38,6 +39,7 @@ pub struct Linked {
     links: Links,
     node: NodeId,
     serial: u64,
+    changed: Arc<Notify>,
     place: oneshot::Receiver<()>,
 }
 
@@ -58,12 +60,14 @@ impl Links {
         let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
         let (down, queue) = mpsc::channel(DOWN_QUEUE);
         let (held, place) = oneshot::channel();
+        let changed = Arc::new(Notify::new());
         let link = Link {
             serial,
             address,
             last_seen_secs: now_secs,
             down: down.clone(),
             probes: Arc::default(),
+            changed: changed.clone(),
             _place: held,
         };
         self.lock().insert(node, link);
@@ -72,6 +76,7 @@ impl Links {
                 links: self.clone(),
                 node,
                 serial,
+                changed,
                 place,
             },
             down,
@@ -91,6 +96,14 @@ impl Links {
             };
             // Best effort: a node that does not read sees its link end.
             let _ = link.down.try_send(Ok(message));
+        }
+    }
+
+    /// Says that a node's record changed: its link reads it again.
+    pub fn node_changed(&self, node: &NodeId) {
+        if let Some(link) = self.lock().get(node) {
+            // Kept for a link that is busy, once however many changes came.
+            link.changed.notify_one();
         }
     }
 
@@ -167,6 +180,12 @@ impl Linked {
     pub async fn displaced(&mut self) {
         // Nothing is ever sent: the other end is dropped.
         let _ = (&mut self.place).await;
+    }
+
+    /// Notified when the node's record changed.
+    #[must_use]
+    pub fn node_changes(&self) -> Arc<Notify> {
+        self.changed.clone()
     }
 
     /// Notes that the node was heard; false if a newer link took this one's place.

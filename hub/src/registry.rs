@@ -32,9 +32,9 @@ pub struct NodeRecord {
     pub id: NodeId,
     /// What people call it. Free again once the node was removed.
     pub name: Name,
-    /// Its labels, from the join grant.
+    /// Its labels: the join grant's, or the newest change's.
     pub labels: Labels,
-    /// Their version: 1, the join grant's.
+    /// Their version: 1 for the join grant's.
     pub labels_version: u64,
     /// The grant it joined by.
     pub grant: UniqueId,
@@ -200,6 +200,12 @@ pub enum RegistryError {
         key: Key,
         /// What is wrong.
         source: InvalidId,
+    },
+    /// A record is gone that another one names.
+    #[error("the record {key} is missing, which another one names; put the store back from a backup")]
+    Missing {
+        /// Where it should be.
+        key: Key,
     },
     /// The authority in the store does not hold together.
     #[error("the stored authority is not valid")]

@@ -12,6 +12,7 @@ use holdfast_pki::envelope::{Algorithm, Envelope};
 use holdfast_pki::epoch::EpochRaise;
 use holdfast_pki::files::SystemFiles;
 use holdfast_pki::grant::{Admission, JoinGrant};
+use holdfast_pki::labels::LabelChange;
 use holdfast_pki::random::SystemRandom;
 use holdfast_pki::signing_key::SigningKey;
 use holdfast_pki::spiffe::{Identity, SpiffeId};
@@ -47,7 +48,7 @@ use crate::store::key::Key;
 use crate::store::memory::MemoryStore;
 use crate::store::txn::Txn;
 use crate::tasks::Tasks;
-use crate::{epoch, hold};
+use crate::{epoch, hold, labels as node_labels};
 
 /// When the tests' clocks begin.
 pub(crate) const NOW: u64 = 1_800_000_000;
@@ -275,6 +276,28 @@ impl TestHub {
     pub(crate) async fn released(&self, epoch: u64, number: u64, previous: Option<Digest>) -> Digest {
         let manifest = self.manifest(Generation { epoch, number }, previous).await;
         self.publish(&signed(&manifest, &[&self.ann])).await.unwrap()
+    }
+
+    /// Gives a node the labels `role=<role>`, signed by Bob, as the API does.
+    pub(crate) async fn relabelled(&self, node: &NodeId, role: &str) {
+        let held = self.hub.registry.node(node).await.unwrap().unwrap().value;
+        let previous = node_labels::document(&self.hub.registry, &held).await.unwrap();
+        let change = LabelChange {
+            kind: LabelChange::KIND.to_owned(),
+            format: LabelChange::FORMAT,
+            trust_domain: fleet(),
+            node: *node,
+            version: held.labels_version + 1,
+            previous: previous.digest(),
+            labels: labels(&[("role", role)]),
+        };
+        let request = v1::PublishLabelsRequest {
+            document: Some((&signed(&change, &[&self.bob])).into()),
+        };
+        self.hub
+            .publish_labels(&self.operator("bob"), request)
+            .await
+            .unwrap();
     }
 
     /// A raise from the epoch before to `new`, signed by Ann.

@@ -189,6 +189,7 @@ impl From<RegistryError> for Status {
             RegistryError::Commit(CommitError::Unknown(_)) => Code::Unknown,
             RegistryError::Record { .. }
             | RegistryError::Key { .. }
+            | RegistryError::Missing { .. }
             | RegistryError::Authority(_)
             | RegistryError::NoAuthority => Code::DataLoss,
         };

@@ -205,6 +205,8 @@ impl Link {
         let mut directions = self.hub.director.directions();
         let mut draining = self.hub.draining.clone();
         directions.mark_changed();
+        let node_changes = self.linked.node_changes();
+        self.tell_labels(&mut told).await?;
         loop {
             tokio::select! {
                 message = tokio::time::timeout(SILENCE_MAX, self.inbound.message()) => {
@@ -227,6 +229,12 @@ impl Link {
                     changed.map_err(|_| Status::unavailable("the hub stops"))?;
                     let version = *authority.borrow_and_update();
                     self.tell_authority(version, &mut told).await?;
+                }
+                () = node_changes.notified() => {
+                    self.node = self.hub.node(&self.node.id).await?;
+                    self.tell_labels(&mut told).await?;
+                    // The labels select other slices of the same release.
+                    directions.mark_changed();
                 }
                 () = stopped(&mut draining) => return Ok(()),
             }

@@ -9,12 +9,13 @@ use tonic::Status;
 use super::Link;
 use crate::director::{Directions, sets_for};
 use crate::releases::{self, Release};
-use crate::{epoch, hold};
+use crate::{epoch, hold, labels};
 
 /// What a node was told over this link, or said that it knows.
 #[derive(Debug, Default)]
 pub(super) struct Told {
     authority: u64,
+    labels: u64,
     epoch: u64,
     release: Option<Arc<Release>>,
     sets: Option<v1::AddressSets>,
@@ -25,6 +26,8 @@ impl Told {
     pub(super) fn at_hello(hello: &v1::NodeHello) -> Self {
         Self {
             authority: hello.authority_version,
+            // What a join grant gave needs no telling: a node has it from its token.
+            labels: hello.labels_version.max(labels::FIRST),
             epoch: hello.epoch,
             ..Self::default()
         }
@@ -88,6 +91,21 @@ impl Link {
             self.say(0, hub_message::Kind::ReleaseOffer(offer)).await?;
         }
         told.release = Some(release);
+        Ok(())
+    }
+
+    /// Tells the node its newest labels, and the release anew if they changed: other slices of it may be for the node.
+    pub(super) async fn tell_labels(&self, told: &mut Told) -> Result<(), Status> {
+        if self.node.labels_version <= told.labels {
+            return Ok(());
+        }
+        let change = v1::LabelChange {
+            document: Some((&labels::document(&self.hub.registry, &self.node).await?).into()),
+        };
+        self.say(0, hub_message::Kind::LabelChange(change)).await?;
+        told.labels = self.node.labels_version;
+        told.release = None;
+        told.sets = None;
         Ok(())
     }
 

@@ -131,3 +131,34 @@ async fn a_nodes_unsigned_word_offers_nothing_older_and_holds_nothing() {
     assert_eq!(told(&mut end).await, [""; 0]);
     assert_eq!(hold::read(&hub.hub.registry).await.unwrap(), None);
 }
+
+#[tokio::test]
+async fn a_node_with_old_labels_is_told_the_newest_before_anything_else() {
+    let hub = TestHub::new().await;
+    let node = hub.enrolled("db-1").await;
+    hub.released(1, 1, None).await;
+    hub.relabelled(&node.id, "web").await;
+    hub.relabelled(&node.id, "cache").await;
+    let (mut end, _) = hub.link(node.id, hello(1)).await;
+    assert_eq!(told(&mut end).await, ["labels 3", "release 1.1"]);
+    let knows = v1::NodeHello {
+        labels_version: 3,
+        ..hello(1)
+    };
+    let (mut end, _) = hub.link(node.id, knows).await;
+    assert_eq!(told(&mut end).await, ["release 1.1"]);
+}
+
+#[tokio::test]
+async fn labels_that_change_on_a_living_link_bring_the_same_release_again() {
+    let hub = TestHub::new().await;
+    let (node, other) = (hub.enrolled("db-1").await, hub.enrolled("db-2").await);
+    hub.released(1, 1, None).await;
+    let (mut end, _) = hub.link(node.id, hello(1)).await;
+    let (mut other_end, _) = hub.link(other.id, hello(1)).await;
+    assert_eq!(told(&mut end).await, ["release 1.1"]);
+    assert_eq!(told(&mut other_end).await, ["release 1.1"]);
+    hub.relabelled(&node.id, "web").await;
+    assert_eq!(told(&mut end).await, ["labels 2", "release 1.1"]);
+    assert_eq!(told(&mut other_end).await, [""; 0]);
+}

@@ -1,0 +1,103 @@
+//! The signed documents that say what a node is: its join grant first, then each change of its labels.
+//!
+//! Keys: `labels/<node id>/<version>` holds the envelope of a change; version 1 is the join grant's and stands under
+//! `grant/<id>`. The newest set is in the node's own record as well, written in the same transaction.
+
+use holdfast_pki::authority::{Act, RefuseEnvelope, TrustedAuthority};
+use holdfast_pki::envelope::{Envelope, Verified};
+use holdfast_pki::labels::LabelChange;
+use holdfast_proto::ids::{Digest, Name, NodeId, TrustDomain};
+
+use crate::registry::{NodeRecord, Registry, RegistryError};
+use crate::store::key::Key;
+
+/// The version of the labels that a join grant gives.
+pub const FIRST: u64 = 1;
+
+/// The key of the change that gave a node its labels of `version`.
+#[must_use]
+pub fn key(node: &NodeId, version: u64) -> Key {
+    format!("labels/{node}/{version:020}").into()
+}
+
+/// The document that gave `node` its present labels: its join grant, or the newest change.
+///
+/// # Errors
+/// [`RegistryError`] from the store, or if the document is not there.
+pub async fn document(registry: &Registry, node: &NodeRecord) -> Result<Envelope, RegistryError> {
+    let key = match node.labels_version {
+        FIRST => Registry::grant_key(&node.grant),
+        version => key(&node.id, version),
+    };
+    let found = registry.record(&key).await?;
+    Ok(found.ok_or(RegistryError::Missing { key })?.value)
+}
+
+/// Why a node's labels are not changed.
+#[derive(Debug, thiserror::Error)]
+pub enum RefuseChange {
+    /// Its signatures do not hold.
+    #[error(transparent)]
+    Envelope(#[from] RefuseEnvelope),
+    /// It is for another fleet.
+    #[error("the change of labels is for the trust domain {0}")]
+    TrustDomain(TrustDomain),
+    /// There is no such node.
+    #[error("the change of labels is for node {0}, which is not known here, or was removed")]
+    Node(NodeId),
+    /// Somebody changed them meanwhile.
+    #[error(
+        "version {offered} of the labels follows document {previous}, node '{name}' has version {held} by document {document}: somebody changed its labels meanwhile; look at them, then sign anew",
+        previous = .previous.short(), document = .document.short()
+    )]
+    NotNext {
+        /// The version that was offered.
+        offered: u64,
+        /// The document that it would follow.
+        previous: Digest,
+        /// The node's name.
+        name: Name,
+        /// The version that the node has.
+        held: u64,
+        /// The document that gave it.
+        document: Digest,
+    },
+}
+
+/// Reads a change of labels that operators signed for the authority's own fleet.
+///
+/// # Errors
+/// [`RefuseChange`] says what is wrong with it.
+pub fn verify(
+    authority: &TrustedAuthority,
+    envelope: &Envelope,
+    now_secs: u64,
+) -> Result<Verified<LabelChange>, RefuseChange> {
+    let verified: Verified<LabelChange> = authority.verify(envelope, &Act::Label, now_secs)?;
+    let named = &verified.value().trust_domain;
+    if *named != authority.document().trust_domain {
+        return Err(RefuseChange::TrustDomain(named.clone()));
+    }
+    Ok(verified)
+}
+
+/// The node with the labels of `change`, if it is the one after `document`, by which `node` has its present ones.
+///
+/// # Errors
+/// [`RefuseChange::NotNext`] if somebody else changed them meanwhile.
+pub fn apply(change: &LabelChange, node: NodeRecord, document: Digest) -> Result<NodeRecord, RefuseChange> {
+    if node.labels_version.checked_add(1) != Some(change.version) || change.previous != document {
+        return Err(RefuseChange::NotNext {
+            offered: change.version,
+            previous: change.previous,
+            name: node.name,
+            held: node.labels_version,
+            document,
+        });
+    }
+    Ok(NodeRecord {
+        labels: change.labels.clone(),
+        labels_version: change.version,
+        ..node
+    })
+}
