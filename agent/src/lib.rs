@@ -11,6 +11,7 @@ pub mod authority_chain;
 pub mod backoff;
 pub mod ceiling;
 pub mod change;
+pub mod checkpoints;
 pub mod dial;
 pub mod enroll;
 pub mod firewall;

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use holdfast_pki::clock::Clock;
 use holdfast_pki::random::Random;
+use holdfast_proto::ids::UniqueId;
 use holdfast_proto::v1::node_link_client::NodeLinkClient;
 use holdfast_proto::v1::{self, hub_message, node_message};
 use holdfast_proto::{DOWNLINK_BYTES_MAX, PROTOCOL_VERSION};
@@ -24,6 +25,7 @@ use tonic::Status;
 use self::outbox::Outbox;
 use self::serving::{Serving, Up};
 use crate::backoff::Backoff;
+use crate::checkpoints::Checkpoints;
 use crate::dial::Dialer;
 use crate::inbox::Inbox;
 use crate::inventory::{self, HostRoot, interfaces};
@@ -53,6 +55,8 @@ pub struct Link {
     pub reports: mpsc::Receiver<v1::Report>,
     /// What the keeper holds.
     pub held: watch::Receiver<Held>,
+    /// What hubs gave this node to be shown again.
+    pub checkpoints: Checkpoints,
 }
 
 impl Link {
@@ -63,6 +67,7 @@ impl Link {
         let mut last_told = String::new();
         loop {
             let ended = self.connect_and_serve(&mut outbox, &mut backoff).await;
+            self.checkpoints.save(self.clock.since_boot());
             let told = match ended {
                 Ok(()) => "the hub closed the link".to_owned(),
                 Err(error) => error,
@@ -101,8 +106,11 @@ impl Link {
         let told = |status: Status| status.message().to_owned();
         let mut inventory = self.inventory();
         let held = self.held.borrow_and_update().clone();
-        up.say(0, node_message::Kind::Hello(self.hello(&held, inventory.clone())))
-            .await?;
+        up.say(
+            0,
+            node_message::Kind::Hello(self.hello(&held, inventory.clone(), connection.hub)),
+        )
+        .await?;
         let opened = tokio::time::timeout(HELLO_TIMEOUT, client.connect(ReceiverStream::new(queue))).await;
         let mut down = opened
             .map_err(|_| "the hub did not open the link in time")?
@@ -145,6 +153,7 @@ impl Link {
                     serving.up.say(id, node_message::Kind::Report(report)).await?;
                 }
                 _ = beat.tick() => {
+                    self.checkpoints.save_if_due(self.clock.since_boot());
                     let now = self.inventory();
                     let changed = (now != inventory).then(|| now.clone());
                     inventory = now;
@@ -163,7 +172,7 @@ impl Link {
         inventory::collect(&self.root, interfaces::read())
     }
 
-    fn hello(&self, held: &Held, inventory: v1::Inventory) -> v1::NodeHello {
+    fn hello(&self, held: &Held, inventory: v1::Inventory, hub: UniqueId) -> v1::NodeHello {
         v1::NodeHello {
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
             protocol_versions: vec![PROTOCOL_VERSION],
@@ -178,6 +187,7 @@ impl Link {
             labels_version: held.labels_version,
             authority_version: held.authority_version,
             epoch: held.epoch,
+            checkpoint: self.checkpoints.of(hub).map(Into::into),
             ..v1::NodeHello::default()
         }
     }

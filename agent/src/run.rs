@@ -17,6 +17,7 @@ use zeroize::Zeroizing;
 
 use crate::ceiling::Ceiling;
 use crate::change::Host;
+use crate::checkpoints::Checkpoints;
 use crate::dial::{Connector, Dialer};
 use crate::enroll::Enrolment;
 use crate::guard::launch::HostLauncher;
@@ -123,6 +124,7 @@ pub async fn run(settings: Settings, machine: Machine, stop: impl Future<Output 
     );
     let link = Link {
         dialer,
+        checkpoints: Checkpoints::load(dir, machine.files),
         clock: machine.clock,
         random: machine.random,
         root: machine.root,

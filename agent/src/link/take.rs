@@ -16,7 +16,7 @@ impl Link {
     /// # Errors
     /// Why the link ends with it.
     pub(super) async fn take(
-        &self,
+        &mut self,
         message: v1::HubMessage,
         serving: &mut Serving,
         outbox: &mut Outbox,
@@ -61,13 +61,25 @@ impl Link {
                 // Which version it says is of no use: what can be walked to counts.
                 self.inbox.documents(Documents::none(serving.offering()));
             }
-            Some(hub_message::Kind::Checkpoint(_) | hub_message::Kind::AddressesRefused(_)) => {}
+            Some(hub_message::Kind::Checkpoint(checkpoint)) => {
+                if let Some(document) = readable(checkpoint.document, "a checkpoint") {
+                    self.keep_checkpoint(serving, document);
+                }
+            }
+            Some(hub_message::Kind::AddressesRefused(_)) => {}
             None => {
                 let detail = "this agent does not know this kind of message";
                 serving.up.unsupported(id, detail).await?;
             }
         }
         Ok(())
+    }
+
+    fn keep_checkpoint(&mut self, serving: &Serving, document: Envelope) {
+        let (from, now) = (serving.connection.hub, self.clock.since_boot());
+        if let Err(error) = self.checkpoints.take(from, document, now) {
+            tracing::warn!(error = %Chain(&error), "a checkpoint is not kept");
+        }
     }
 }
 
