@@ -3,10 +3,11 @@
 //! Every call of an operator is judged by the newest version, so it is looked for each time: by one read of the versions
 //! behind the one held, which are none but after a change. Nothing is verified twice.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use holdfast_pki::authority::{AuthorityPin, TrustedAuthority};
+use holdfast_pki::authority::{Authority, AuthorityPin, TrustedAuthority};
 use holdfast_pki::clock::Clock;
 use tokio::sync::watch;
 
@@ -103,4 +104,41 @@ impl Newest {
             self.version.send_replace(version);
         }
     }
+}
+
+/// What one version of the authority changed of the one before, in a few words: for whoever made another at the same time.
+#[must_use]
+pub fn changes(before: &Authority, after: &Authority) -> String {
+    let operators = symmetric_difference(&before.keys, &after.keys).map(|key| key.name.to_string());
+    let operators: BTreeSet<_> = operators.collect();
+    let acts = before.thresholds.keys().chain(after.thresholds.keys());
+    let thresholds: BTreeSet<_> = acts
+        .filter(|act| before.thresholds.get(act) != after.thresholds.get(act))
+        .map(ToString::to_string)
+        .collect();
+    let mut changes = Vec::new();
+    for (what, which) in [("operators", operators), ("thresholds", thresholds)] {
+        if !which.is_empty() {
+            changes.push(format!("{what}: {}", Vec::from_iter(which).join(", ")));
+        }
+    }
+    let rest = [
+        ("revoked keys", before.revoked != after.revoked),
+        ("node roots", before.node_roots != after.node_roots),
+        ("its end", before.expires_secs != after.expires_secs),
+    ];
+    changes.extend(
+        rest.iter()
+            .filter(|(_, changed)| *changed)
+            .map(|(what, _)| (*what).to_owned()),
+    );
+    if changes.is_empty() {
+        return "it changed nothing but the number".to_owned();
+    }
+    format!("it changed {}", changes.join("; "))
+}
+
+fn symmetric_difference<'a, T: PartialEq>(one: &'a [T], other: &'a [T]) -> impl Iterator<Item = &'a T> {
+    let lone = one.iter().filter(|item| !other.contains(item));
+    lone.chain(other.iter().filter(|item| !one.contains(item)))
 }

@@ -27,6 +27,8 @@ pub mod config;
 #[cfg(feature = "server")]
 pub mod director;
 #[cfg(feature = "server")]
+pub mod drafts;
+#[cfg(feature = "server")]
 pub mod epoch;
 #[cfg(feature = "server")]
 pub mod hold;

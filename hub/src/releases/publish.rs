@@ -9,13 +9,13 @@ use holdfast_pki::authority::{Act, TrustedAuthority};
 use holdfast_pki::draft::{DraftKind, keep_good_signatures, merge_signatures};
 use holdfast_pki::envelope::{Envelope, SIGNATURES_MAX, Verified};
 use holdfast_policy::release::Manifest;
-use holdfast_proto::ids::Generation;
+use holdfast_proto::ids::{Digest, Generation};
 
 use super::{CURRENT, Current, Release, ReleaseError, current_record, read_slices, release_key};
 use crate::registry::{Registry, Versioned, to_record};
 use crate::store::audit::{AuditEntry, AuditId};
 use crate::store::txn::{CommitError, Precondition, Txn};
-use crate::{epoch, hold};
+use crate::{drafts, epoch, hold};
 
 /// Makes a signed manifest the current release.
 ///
@@ -68,7 +68,7 @@ pub async fn publish(
         generation: offered,
         manifest: verified.digest(),
     };
-    let txn = begin(audit, offered)
+    let txn = begin(audit, offered, verified.digest())
         .require(CURRENT, precondition)
         .put(CURRENT, to_record(&named))
         .put(release_key(offered), to_record(envelope));
@@ -115,7 +115,7 @@ pub async fn endorse(
     let slices = read_slices(registry, &manifest).await?;
     if merged != held.value {
         let key = release_key(offered);
-        let txn = begin(audit, offered)
+        let txn = begin(audit, offered, verified.digest())
             .require(key.clone(), Precondition::Revision(held.revision))
             .put(key, to_record(&merged));
         commit(registry, txn, offered).await?;
@@ -141,8 +141,9 @@ async fn must_be_taken_now(registry: &Registry, offered: Generation) -> Result<(
 }
 
 /// A transaction that happens only if [`must_be_taken_now`] still holds by then.
-fn begin(audit: (&AuditId, &AuditEntry), offered: Generation) -> Txn {
+fn begin(audit: (&AuditId, &AuditEntry), offered: Generation, manifest: Digest) -> Txn {
     Txn::new(audit.0, audit.1)
+        .delete(drafts::key(manifest))
         .require(hold::KEY, Precondition::Absent)
         .require(epoch::key(offered.epoch.saturating_add(1)), Precondition::Absent)
 }

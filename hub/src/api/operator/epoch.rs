@@ -7,9 +7,9 @@ use tonic::{Code, Status};
 use crate::acceptor::Caller;
 use crate::api::{Hub, invalid, told};
 use crate::epoch::{self, RefuseRaise};
-use crate::hold;
 use crate::registry::{RegistryError, to_record};
 use crate::store::txn::{CommitError, Precondition, Txn};
+use crate::{drafts, hold};
 
 impl From<RefuseRaise> for Status {
     fn from(error: RefuseRaise) -> Self {
@@ -53,7 +53,8 @@ impl Hub {
         let txn = Txn::new(&id, &entry)
             .require(key.clone(), Precondition::Absent)
             .put(key, to_record(&envelope))
-            .delete(hold::KEY);
+            .delete(hold::KEY)
+            .delete(drafts::key(raise.digest()));
         match self.registry.store().commit(txn).await {
             Ok(_) => {}
             Err(CommitError::Conflict { .. }) => {

@@ -8,6 +8,7 @@ use tonic::Status;
 
 use crate::acceptor::Caller;
 use crate::api::{Hub, invalid, told};
+use crate::drafts;
 use crate::registry::{Registry, RegistryError, to_record};
 use crate::store::txn::{Precondition, Txn};
 
@@ -42,7 +43,8 @@ impl Hub {
         let (id, entry) = self.audit(caller, "create token", key.to_string(), Some(verified.digest()));
         let txn = Txn::new(&id, &entry)
             .require(key.clone(), Precondition::Absent)
-            .put(key, to_record(&envelope));
+            .put(key, to_record(&envelope))
+            .delete(drafts::key(verified.digest()));
         self.registry
             .store()
             .commit(txn)
