@@ -193,7 +193,8 @@ impl Waiting {
         Ending::Waiting
     }
 
-    fn to_json(&self) -> Value {
+    /// The draft in the shape that docs/json.md describes.
+    pub(super) fn to_json(&self) -> Value {
         json!({
             "kind": self.kind,
             "digest": self.envelope.digest(),

@@ -135,12 +135,16 @@ impl Create {
                 Ok(Ending::Done)
             }
             Ok(Finished::Waiting(waiting)) => {
-                let ending = waiting.tell(self.operator.output);
+                if self.operator.output == Format::Json {
+                    output::json(json!({ "draft": waiting.to_json(), "grant_id": grant.id }));
+                } else {
+                    waiting.tell(self.operator.output);
+                }
                 output::remark(&format!(
                     "then get the token here with: holdfast token finish {}",
                     grant.id
                 ));
-                Ok(ending)
+                Ok(Ending::Waiting)
             }
             Err(error) if ending_of(&error) == Ending::Unknown => Err(error.context(format!(
                 "look whether there is a token: `holdfast token finish {}`",
