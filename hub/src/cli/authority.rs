@@ -10,6 +10,7 @@ use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 use holdfast_pki::access::OperatorRequest;
 use holdfast_pki::authority::{Act, Role};
+use holdfast_pki::clock::{Clock as _, SystemClock};
 use holdfast_pki::draft::DraftKind;
 use holdfast_pki::envelope::Envelope;
 use holdfast_proto::ids::{Digest, Name};
@@ -17,13 +18,13 @@ use serde_json::json;
 
 use self::compose::Change;
 use super::cosign::{self, Finished, Place, Proposal};
-use super::document::{self, Reading};
+use super::document;
 use super::draft::{self, Drafted, Signed};
-use super::session::Session;
 use super::{Ending, Format, Operator, ask, output};
 
 /// The largest request that is read; an honest one has a few hundred bytes.
 const REQUEST_BYTES_MAX: u64 = 64 * 1024;
+const SIGN_THIS: &str = "Sign this?";
 
 #[derive(Debug, Subcommand)]
 pub(super) enum AuthorityCommand {
@@ -45,6 +46,18 @@ pub(super) enum AuthorityCommand {
     Publish(Drafted),
 }
 
+/// What every command takes that makes a version.
+#[derive(Debug, Args)]
+struct Making {
+    /// Sign without being asked
+    #[arg(long)]
+    yes: bool,
+    #[command(flatten)]
+    place: Place,
+    #[command(flatten)]
+    operator: Operator,
+}
+
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     holdfast authority add bob.request --role operator\n  \
@@ -57,15 +70,10 @@ pub(super) struct Add {
     #[arg(long)]
     role: Role,
     /// The request's fingerprint, as the new operator told it; without it you are asked to compare
-    #[arg(long, value_name = "HEX", conflicts_with = "yes")]
+    #[arg(long, value_name = "HEX")]
     fingerprint: Option<Digest>,
-    /// Do not ask to compare the fingerprint
-    #[arg(long)]
-    yes: bool,
     #[command(flatten)]
-    place: Place,
-    #[command(flatten)]
-    operator: Operator,
+    making: Making,
 }
 
 #[derive(Debug, Args)]
@@ -74,9 +82,7 @@ pub(super) struct Remove {
     /// The operator
     name: Name,
     #[command(flatten)]
-    place: Place,
-    #[command(flatten)]
-    operator: Operator,
+    making: Making,
 }
 
 #[derive(Debug, Args)]
@@ -89,9 +95,7 @@ pub(super) struct SetRole {
     /// viewer, proposer, operator or admin
     role: Role,
     #[command(flatten)]
-    place: Place,
-    #[command(flatten)]
-    operator: Operator,
+    making: Making,
 }
 
 #[derive(Debug, Args)]
@@ -109,9 +113,7 @@ pub(super) struct Threshold {
     #[arg(long, conflicts_with = "needed")]
     remove: bool,
     #[command(flatten)]
-    place: Place,
-    #[command(flatten)]
-    operator: Operator,
+    making: Making,
 }
 
 #[derive(Debug, Args)]
@@ -122,9 +124,7 @@ pub(super) struct Renew {
     #[arg(long = "for", value_name = "TIME", default_value = "730d", value_parser = humantime::parse_duration)]
     lifetime: Duration,
     #[command(flatten)]
-    place: Place,
-    #[command(flatten)]
-    operator: Operator,
+    making: Making,
 }
 
 impl AuthorityCommand {
@@ -132,8 +132,8 @@ impl AuthorityCommand {
         match self {
             Self::Show(show) => show.run().await,
             Self::Add(add) => add.run().await,
-            Self::Remove(remove) => make(Change::Remove(remove.name), &remove.place, &remove.operator).await,
-            Self::Role(set) => make(Change::Role(set.name, set.role), &set.place, &set.operator).await,
+            Self::Remove(Remove { name, making }) => making.change(Change::Remove(name)).await,
+            Self::Role(SetRole { name, role, making }) => making.change(Change::Role(name, role)).await,
             Self::Threshold(threshold) => threshold.run().await,
             Self::Renew(renew) => renew.run().await,
             Self::Sign(signed) => draft::sign(signed, Some(DraftKind::Authority)).await,
@@ -148,17 +148,14 @@ impl Threshold {
             Some(needed) => Change::Threshold(self.act, needed),
             None => Change::DropThreshold(self.act),
         };
-        make(change, &self.place, &self.operator).await
+        self.making.change(change).await
     }
 }
 
 impl Renew {
     async fn run(self) -> anyhow::Result<Ending> {
-        let mut session = self.operator.session().await?;
-        let expires_secs = session.clock.unix_secs().saturating_add(self.lifetime.as_secs());
-        let (proposal, reading) = compose(&session, Change::Renew(expires_secs))?;
-        output::remark(&reading.text());
-        finish(&mut session, proposal, &reading, &self.place, &self.operator).await
+        let expires_secs = SystemClock.unix_secs().saturating_add(self.lifetime.as_secs());
+        self.making.change(Change::Renew(expires_secs)).await
     }
 }
 
@@ -167,22 +164,21 @@ impl Add {
         let envelope = self.read_request()?;
         let request = OperatorRequest::verify(&envelope)?;
         let fingerprint = envelope.digest();
-        if let Some(told) = self.fingerprint
-            && told != fingerprint
-        {
-            bail!(
+        let question = match self.fingerprint {
+            Some(told) if told != fingerprint => bail!(
                 "the request has the fingerprint {fingerprint}, not {told}: this is not what the new operator's machine \
                  made. Nothing was signed"
-            );
-        }
-        let mut session = self.operator.session().await?;
-        let name = request.name.clone();
-        let (proposal, reading) = compose(&session, Change::Add(request, self.role))?;
-        output::remark(&reading.text());
-        output::remark(&format!("fingerprint of the request: {fingerprint}"));
-        let question = format!("Does {name} read the same fingerprint to you?");
-        ask::confirm(&question, self.yes || self.fingerprint.is_some())?;
-        finish(&mut session, proposal, &reading, &self.place, &self.operator).await
+            ),
+            Some(_) => SIGN_THIS.to_owned(),
+            None => {
+                output::remark(&format!("fingerprint of the request: {fingerprint}"));
+                format!(
+                    "Does {} read the same fingerprint to you, and do you sign this?",
+                    request.name
+                )
+            }
+        };
+        self.making.ask(Change::Add(request, self.role), &question).await
     }
 
     fn read_request(&self) -> anyhow::Result<Envelope> {
@@ -199,43 +195,36 @@ impl Add {
     }
 }
 
-async fn make(change: Change, place: &Place, operator: &Operator) -> anyhow::Result<Ending> {
-    let mut session = operator.session().await?;
-    let (proposal, reading) = compose(&session, change)?;
-    output::remark(&reading.text());
-    finish(&mut session, proposal, &reading, place, operator).await
-}
-
-/// The next version with `change` in it, and how a co-signer will read it: the proof that it is what was meant.
-fn compose(session: &Session, change: Change) -> anyhow::Result<(Proposal, Reading)> {
-    let now_secs = session.clock.unix_secs();
-    let envelope = compose::next(&session.authority, change, now_secs)?;
-    let reading = document::read_authority(&session.authority, &envelope, now_secs)?;
-    let proposal = Proposal {
-        kind: DraftKind::Authority,
-        envelope,
-        slices: Vec::new(),
-    };
-    Ok((proposal, reading))
-}
-
-async fn finish(
-    session: &mut Session,
-    proposal: Proposal,
-    reading: &Reading,
-    place: &Place,
-    operator: &Operator,
-) -> anyhow::Result<Ending> {
-    if let Finished::Waiting(waiting) = cosign::finish(session, proposal, &operator.signing, place).await? {
-        return Ok(waiting.tell(operator.output));
+impl Making {
+    async fn change(self, change: Change) -> anyhow::Result<Ending> {
+        self.ask(change, SIGN_THIS).await
     }
-    let pin = session.authority.pin();
-    match operator.output {
-        Format::Json => output::json(json!({
-            "authority": { "version": pin.version, "digest": pin.digest },
-            "changes": reading.lines,
-        })),
-        Format::Table => output::say(&format!("authority version {} is in force", pin.version)),
+
+    /// Composes the next version, shows it as a co-signer will read it (the proof that it is what was meant), asks, signs.
+    async fn ask(self, change: Change, question: &str) -> anyhow::Result<Ending> {
+        let mut session = self.operator.session().await?;
+        let now_secs = session.clock.unix_secs();
+        let envelope = compose::next(&session.authority, change, now_secs)?;
+        let reading = document::read_authority(&session.authority, &envelope, now_secs)?;
+        output::remark(&reading.text());
+        ask::confirm(question, self.yes)?;
+        let proposal = Proposal {
+            kind: DraftKind::Authority,
+            envelope,
+            slices: Vec::new(),
+        };
+        let finished = cosign::finish(&mut session, proposal, &self.operator.signing, &self.place).await?;
+        if let Finished::Waiting(waiting) = finished {
+            return Ok(waiting.tell(self.operator.output));
+        }
+        let pin = session.authority.pin();
+        match self.operator.output {
+            Format::Json => output::json(json!({
+                "authority": { "version": pin.version, "digest": pin.digest },
+                "changes": reading.lines,
+            })),
+            Format::Table => output::say(&format!("authority version {} is in force", pin.version)),
+        }
+        Ok(Ending::Done)
     }
-    Ok(Ending::Done)
 }

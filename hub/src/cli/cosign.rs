@@ -12,17 +12,19 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use holdfast_pki::authority::Role;
+use holdfast_pki::authority::{Role, TrustedAuthority};
 use holdfast_pki::draft::{DraftKind, merge_signatures};
 use holdfast_pki::envelope::Envelope;
 use holdfast_policy::slice::Slice;
 use holdfast_proto::v1;
 use serde_json::{Value, json};
 
-pub(super) use self::publish::publish;
+use self::publish::publish;
 pub(super) use self::standing::Standing;
 use super::session::Session;
+use super::signer::Signer;
 use super::{Ending, Format, Signing, answered, output};
+use crate::operator_dir::{Context, ContextDir};
 
 /// A document to be signed together.
 #[derive(Debug)]
@@ -59,6 +61,15 @@ pub(super) struct Waiting {
     file: Option<PathBuf>,
 }
 
+/// What this machine knows of a fleet by itself: enough to sign where no hub is reached.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Known<'a> {
+    pub(super) dir: &'a ContextDir,
+    pub(super) context: &'a Context,
+    pub(super) authority: &'a TrustedAuthority,
+    pub(super) now_secs: u64,
+}
+
 /// Signs a document and publishes it, or leaves it where others find it.
 pub(super) async fn finish(
     session: &mut Session,
@@ -66,47 +77,48 @@ pub(super) async fn finish(
     signing: &Signing,
     place: &Place,
 ) -> anyhow::Result<Finished> {
-    sign(session, proposal.kind, &mut proposal.envelope, signing)?;
-    settle(session, proposal, place).await
-}
-
-/// Publishes a document that is signed enough, or leaves it where others find it.
-pub(super) async fn settle(
-    session: &mut Session,
-    mut proposal: Proposal,
-    place: &Place,
-) -> anyhow::Result<Finished> {
     let kind = proposal.kind;
+    sign(session.known(), kind, &mut proposal.envelope, signing)?;
     let complete = |session: &Session, proposal: &Proposal| {
         Standing::of(&session.authority, kind, &proposal.envelope).is_complete()
     };
     if !complete(session, &proposal) {
         if let Some(path) = &place.draft_file {
             file::write(session.dir().files(), path, &proposal)?;
-            return Ok(Finished::Waiting(Waiting::new(session, proposal, place)));
+            let waiting = Waiting::new(&session.authority, proposal, Some(path.clone()));
+            return Ok(Finished::Waiting(waiting));
         }
         upload(session, &proposal.slices).await?;
         put(session, kind, &mut proposal.envelope).await?;
         // Another signer may have been there first: the hub knows of that signature.
         if !complete(session, &proposal) {
-            return Ok(Finished::Waiting(Waiting::new(session, proposal, place)));
+            return Ok(Finished::Waiting(Waiting::new(
+                &session.authority,
+                proposal,
+                None,
+            )));
         }
     }
-    upload(session, &proposal.slices).await?;
-    publish(session, kind, &proposal.envelope).await?;
+    conclude(session, &proposal).await?;
     Ok(Finished::Published(proposal.envelope))
 }
 
+/// Brings a document into force that is signed enough.
+pub(super) async fn conclude(session: &mut Session, proposal: &Proposal) -> anyhow::Result<()> {
+    upload(session, &proposal.slices).await?;
+    publish(session, proposal.kind, &proposal.envelope).await
+}
+
 /// Adds this operator's signature, if it would count and is not there.
-fn sign(
-    session: &Session,
+pub(super) fn sign(
+    known: Known<'_>,
     kind: DraftKind,
     envelope: &mut Envelope,
     signing: &Signing,
 ) -> anyhow::Result<()> {
-    let own = &session.context.operator;
-    let version = session.authority.document().version;
-    let Some(key) = session.authority.operator(own) else {
+    let own = &known.context.operator;
+    let version = known.authority.document().version;
+    let Some(key) = known.authority.operator(own) else {
         bail!("authority version {version} lists no operator '{own}': nothing was signed");
     };
     if !key.role.may_sign(&kind.act()) {
@@ -122,13 +134,13 @@ fn sign(
         ));
         return Ok(());
     }
-    if Standing::of(&session.authority, kind, envelope)
+    if Standing::of(known.authority, kind, envelope)
         .signers()
         .contains(own)
     {
         return Ok(());
     }
-    let signer = session.signer(signing)?;
+    let signer = Signer::open(known.dir, signing)?;
     if signer.key_id() != key.id {
         bail!(
             "the signing key on this machine is {}, authority version {version} lists {} for '{own}': nothing was signed",
@@ -165,32 +177,38 @@ async fn put(session: &mut Session, kind: DraftKind, envelope: &mut Envelope) ->
 }
 
 impl Waiting {
-    fn new(session: &Session, proposal: Proposal, place: &Place) -> Self {
+    pub(super) fn new(authority: &TrustedAuthority, proposal: Proposal, file: Option<PathBuf>) -> Self {
         Self {
-            standing: Standing::of(&session.authority, proposal.kind, &proposal.envelope),
+            standing: Standing::of(authority, proposal.kind, &proposal.envelope),
             kind: proposal.kind,
             envelope: proposal.envelope,
-            file: place.draft_file.clone(),
+            file,
         }
     }
 
-    /// Says who must sign yet, and how.
+    /// Says who must sign yet, and how; a file that is signed enough waits to be published.
     pub(super) fn tell(&self, format: Format) -> Ending {
-        let digest = self.envelope.digest();
+        let digest = self.envelope.digest().short();
         let what = self
             .file
             .as_ref()
-            .map_or_else(|| digest.short(), |path| path.display().to_string());
+            .map_or_else(|| digest.clone(), |path| path.display().to_string());
+        let next = match self.standing.is_complete() {
+            true => format!("publish it with: holdfast draft publish {what}"),
+            false => format!("they read and sign it with: holdfast draft sign {what}"),
+        };
         match format {
             Format::Json => output::json(json!({ "draft": self.to_json() })),
             Format::Table => output::say(&format!(
-                "{} {} waits: {}\nthey read and sign it with: holdfast draft sign {what}",
+                "{} {digest} waits: {}\n{next}",
                 self.kind.as_str(),
-                digest.short(),
                 self.standing
             )),
         }
-        Ending::Waiting
+        match self.standing.is_complete() {
+            true => Ending::Done,
+            false => Ending::Waiting,
+        }
     }
 
     /// The draft in the shape that docs/json.md describes.

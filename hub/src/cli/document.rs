@@ -16,6 +16,7 @@ use anyhow::Context as _;
 use holdfast_pki::authority::RefuseAuthority;
 use holdfast_pki::draft::DraftKind;
 use holdfast_pki::envelope::{InvalidPayload, parse_payload};
+use holdfast_pki::labels::LabelChange;
 use holdfast_policy::release::Manifest;
 use holdfast_policy::selector::Selector;
 use holdfast_policy::slice::Slice;
@@ -23,11 +24,11 @@ use holdfast_proto::ids::{Digest, Generation, TrustDomain};
 
 pub(super) use self::authority::read as read_authority;
 pub(super) use self::labels::read as read_labels;
-use super::cosign::Proposal;
+use super::cosign::{Known, Proposal};
 use super::epoch::hold;
 use super::labels as node_labels;
-use super::output;
 use super::session::Session;
+use super::{output, pins};
 
 /// A document in words.
 #[derive(Debug, PartialEq, Eq)]
@@ -100,31 +101,61 @@ fn of_fleet(got: &TrustDomain, own: &TrustDomain) -> Result<(), RefuseDocument> 
 /// # Errors
 /// Why it must not be signed, or what could not be got to compare it with.
 pub(super) async fn read(session: &mut Session, proposal: &Proposal) -> anyhow::Result<Reading> {
-    let envelope = &proposal.envelope;
-    let now_secs = session.clock.unix_secs();
-    let fleet = session.context.trust_domain.clone();
-    let reading = match proposal.kind {
-        DraftKind::Authority => authority::read(&session.authority, envelope, now_secs)?,
-        DraftKind::Release => read_release(session, proposal).await?,
-        DraftKind::JoinGrant => {
-            let highest = session.context.highest.as_ref().map(|seen| seen.generation);
-            grant::read(&fleet, highest, envelope, now_secs)?
-        }
-        DraftKind::Labels => {
-            let change: holdfast_pki::labels::LabelChange = parse_payload(&envelope.payload)?;
-            let nodes = session.nodes().await?;
-            let node = nodes.into_iter().find(|node| node.id == change.node.to_string());
-            let node = node.with_context(|| format!("the hub knows no node {}", change.node))?;
-            let held = node_labels::held(session, &node.name).await?;
-            labels::read(&fleet, &held, &node.name, &change)?
-        }
+    match proposal.kind {
+        DraftKind::Authority => read_next_authority(session.known(), proposal),
+        DraftKind::JoinGrant => read_grant(session.known(), proposal),
+        DraftKind::Release => read_release(session, proposal).await,
+        DraftKind::Labels => read_label_change(session, proposal).await,
         DraftKind::Epoch => {
-            let held = session.epoch().await?;
-            let hold = hold(session).await?;
-            epoch::read(&fleet, held, hold.as_deref(), envelope)?
+            let (held, hold) = (session.epoch().await?, hold(session).await?);
+            let fleet = &session.context.trust_domain;
+            Ok(epoch::read(fleet, held, hold.as_deref(), &proposal.envelope)?)
         }
-    };
-    Ok(reading)
+    }
+}
+
+/// Reads a document against what this machine knows by itself; none of a kind for which that is not enough.
+///
+/// # Errors
+/// Why it must not be signed.
+pub(super) fn read_alone(known: Known<'_>, proposal: &Proposal) -> anyhow::Result<Option<Reading>> {
+    match proposal.kind {
+        DraftKind::Authority => read_next_authority(known, proposal).map(Some),
+        DraftKind::JoinGrant => read_grant(known, proposal).map(Some),
+        DraftKind::Epoch => {
+            let (fleet, held) = (&known.context.trust_domain, pins::kept_epoch(known.dir)?);
+            Ok(Some(epoch::read(fleet, held, None, &proposal.envelope)?))
+        }
+        DraftKind::Release | DraftKind::Labels => Ok(None),
+    }
+}
+
+fn read_next_authority(known: Known<'_>, proposal: &Proposal) -> anyhow::Result<Reading> {
+    Ok(authority::read(
+        known.authority,
+        &proposal.envelope,
+        known.now_secs,
+    )?)
+}
+
+fn read_grant(known: Known<'_>, proposal: &Proposal) -> anyhow::Result<Reading> {
+    let fleet = &known.context.trust_domain;
+    let highest = known.context.highest.as_ref().map(|seen| seen.generation);
+    Ok(grant::read(fleet, highest, &proposal.envelope, known.now_secs)?)
+}
+
+async fn read_label_change(session: &mut Session, proposal: &Proposal) -> anyhow::Result<Reading> {
+    let change: LabelChange = parse_payload(&proposal.envelope.payload)?;
+    let nodes = session.nodes().await?;
+    let node = nodes.into_iter().find(|node| node.id == change.node.to_string());
+    let node = node.with_context(|| format!("the hub knows no node {}", change.node))?;
+    let held = node_labels::held(session, &node.name).await?;
+    Ok(labels::read(
+        &session.context.trust_domain,
+        &held,
+        &node.name,
+        &change,
+    )?)
 }
 
 async fn read_release(session: &mut Session, proposal: &Proposal) -> anyhow::Result<Reading> {

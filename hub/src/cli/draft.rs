@@ -1,9 +1,14 @@
 //! `holdfast draft`: documents that wait for signatures, on the hub or in a file.
 
+mod by_file;
 mod find;
 
+use std::path::Path;
+
+use anyhow::bail;
 use clap::{Args, Subcommand};
 use holdfast_pki::draft::DraftKind;
+use holdfast_proto::ids::Digest;
 use holdfast_proto::v1;
 use serde_json::json;
 
@@ -49,7 +54,9 @@ pub(super) struct Drafted {
 #[command(after_help = "Examples:\n  \
     holdfast draft sign 9f2c41d07ab3\n  \
     holdfast draft sign release.draft --yes\n\n\
-    What you sign is shown from its own bytes, against what this machine has verified before. A file is signed in place.")]
+    What you sign is shown from its own bytes, against what this machine has verified before. A draft on the hub is\n\
+    published with the last signature. A file is signed in place, and published by `holdfast draft publish FILE`; for\n\
+    the authority, an epoch or a join grant that takes no hub.")]
 pub(super) struct Signed {
     /// A draft's file, or the beginning of its digest on the hub
     #[arg(value_name = "FILE|DIGEST")]
@@ -128,8 +135,11 @@ async fn show(drafted: Drafted) -> anyhow::Result<Ending> {
     Ok(Ending::Done)
 }
 
-/// Reads a document to whoever sits here, and signs it on their word.
+/// Reads a document to whoever sits here, and signs it on their word. One on the hub is published with the last signature.
 pub(super) async fn sign(signed: Signed, only: Option<DraftKind>) -> anyhow::Result<Ending> {
+    if Path::new(&signed.what).exists() {
+        return by_file::sign(signed, only).await;
+    }
     let mut session = signed.operator.session().await?;
     let found = find::find(&mut session, &signed.what, only).await?;
     let reading = document::read(&mut session, &found.proposal).await?;
@@ -138,9 +148,7 @@ pub(super) async fn sign(signed: Signed, only: Option<DraftKind>) -> anyhow::Res
     output::remark(&standing.to_string());
     ask::confirm("Sign this?", signed.yes)?;
     let digest = found.digest();
-    let place = Place {
-        draft_file: found.file,
-    };
+    let place = Place { draft_file: None };
     let finished = cosign::finish(&mut session, found.proposal, &signed.operator.signing, &place).await?;
     match finished {
         Finished::Waiting(waiting) => Ok(waiting.tell(signed.operator.output)),
@@ -152,18 +160,16 @@ pub(super) async fn sign(signed: Signed, only: Option<DraftKind>) -> anyhow::Res
 pub(super) async fn publish(drafted: Drafted, only: Option<DraftKind>) -> anyhow::Result<Ending> {
     let mut session = drafted.operator.session().await?;
     let found = find::find(&mut session, &drafted.what, only).await?;
-    let reading = document::read(&mut session, &found.proposal).await?;
-    let digest = found.digest();
-    let place = Place {
-        draft_file: found.file,
-    };
-    match cosign::settle(&mut session, found.proposal, &place).await? {
-        Finished::Waiting(waiting) => Ok(waiting.tell(drafted.operator.output)),
-        Finished::Published(_) => Ok(published(&reading.title, digest, drafted.operator.output)),
+    let standing = Standing::of(&session.authority, found.proposal.kind, &found.proposal.envelope);
+    if !standing.is_complete() {
+        bail!("it cannot be published yet: it is {standing}");
     }
+    let reading = document::read(&mut session, &found.proposal).await?;
+    cosign::conclude(&mut session, &found.proposal).await?;
+    Ok(published(&reading.title, found.digest(), drafted.operator.output))
 }
 
-fn published(title: &str, digest: holdfast_proto::ids::Digest, format: Format) -> Ending {
+fn published(title: &str, digest: Digest, format: Format) -> Ending {
     match format {
         Format::Json => output::json(json!({ "published": { "title": title, "digest": digest } })),
         Format::Table => output::say(&format!("published: {}", output::clean(title))),
@@ -175,7 +181,7 @@ async fn discard(drafted: Drafted) -> anyhow::Result<Ending> {
     let mut session = drafted.operator.session().await?;
     let found = find::find(&mut session, &drafted.what, None).await?;
     if let Some(path) = found.file {
-        anyhow::bail!("{} is a file of your own: delete it", path.display());
+        bail!("{} is a file of your own: delete it", path.display());
     }
     let digest = found.digest();
     let request = v1::DiscardDraftRequest {

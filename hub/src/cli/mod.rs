@@ -173,8 +173,13 @@ impl Operator {
         Ok(crate::operator_dir::OperatorDir::new(path, Arc::new(SystemFiles)))
     }
 
+    /// The context that is meant.
+    fn context_dir(&self) -> anyhow::Result<crate::operator_dir::ContextDir> {
+        Ok(self.dir()?.choose(self.context.as_ref())?)
+    }
+
     async fn session(&self) -> anyhow::Result<session::Session> {
-        let context = self.dir()?.choose(self.context.as_ref())?;
+        let context = self.context_dir()?;
         session::Session::open(context, Arc::new(SystemClock), &self.signing).await
     }
 }

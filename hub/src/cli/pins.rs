@@ -5,7 +5,7 @@
 
 use anyhow::{Context as _, bail, ensure};
 use holdfast_pki::authority::{Act, TrustedAuthority};
-use holdfast_pki::envelope::{Envelope, Verified};
+use holdfast_pki::envelope::{Envelope, Verified, parse_payload};
 use holdfast_pki::epoch::EpochRaise;
 use holdfast_proto::v1;
 use holdfast_proto::v1::enrollment_client::EnrollmentClient;
@@ -128,6 +128,15 @@ pub(super) async fn show(dir: &ContextDir, client: &mut OperatorClient<Channel>)
         );
     }
     Ok(())
+}
+
+/// The epoch that the raises prove which were verified here.
+pub(super) fn kept_epoch(dir: &ContextDir) -> anyhow::Result<u64> {
+    let Some(last) = dir.raises()?.pop() else {
+        return Ok(FIRST_EPOCH);
+    };
+    let raise: EpochRaise = parse_payload(&last.payload)?;
+    Ok(raise.new)
 }
 
 /// The epoch that the hub's raises prove. Raises that were verified here before are known by their digests.

@@ -13,6 +13,7 @@ use holdfast_proto::v1::operator_client::OperatorClient;
 use holdfast_proto::{SLICE_BYTES_MAX, SLICE_CHUNK_BYTES_MAX, v1};
 use tonic::transport::Channel;
 
+use super::cosign::Known;
 use super::login::{self, Age};
 use super::pins::{self, Walked};
 use super::signer::Signer;
@@ -123,6 +124,16 @@ impl Session {
         Ok(authority)
     }
 
+    /// What is known here without the hub.
+    pub(super) fn known(&self) -> Known<'_> {
+        Known {
+            dir: &self.dir,
+            context: &self.context,
+            authority: &self.authority,
+            now_secs: self.clock.unix_secs(),
+        }
+    }
+
     /// Where this context is kept.
     pub(super) const fn dir(&self) -> &ContextDir {
         &self.dir
@@ -130,41 +141,49 @@ impl Session {
 
     /// The current release with all its slices, verified; none if nothing was released yet.
     ///
-    /// A release below the highest that this machine has seen is an error, not an answer.
+    /// A release below the highest that this machine has seen is an error, not an answer, unless operators have begun
+    /// another epoch since: its history begins with what the hub has.
     pub(super) async fn release(&mut self) -> anyhow::Result<Option<Release>> {
         let reply = self
             .client
             .get_release(v1::GetReleaseRequest { generation: None })
             .await?
             .into_inner();
+        let seen = self.context.highest.clone();
         let Some(envelope) = reply.manifest else {
-            let Some(seen) = self.context.highest.clone() else {
-                return Ok(None);
-            };
-            pins::show(&self.dir, &mut self.client).await?;
-            bail!(
-                "the hub shows no release, but this machine has seen {}: was an old backup restored? {SHOWN}",
-                seen.generation
-            );
+            if let Some(seen) = seen {
+                self.must_be_over(&seen, "no release").await?;
+            }
+            return Ok(None);
         };
         let envelope = Envelope::try_from(envelope)?;
         let manifest = self.verify_release(&envelope)?;
         let generation = manifest.value().generation();
-        if let Some(seen) = self.context.highest.clone()
-            && (generation < seen.generation
-                || (generation == seen.generation && manifest.digest() != seen.manifest))
-        {
-            pins::show(&self.dir, &mut self.client).await?;
-            bail!(
-                "the hub shows release {generation} ({}), but this machine has seen {} ({}): was an old backup restored? {SHOWN}",
-                manifest.digest().short(),
-                seen.generation,
-                seen.manifest.short()
-            );
+        match seen {
+            Some(seen)
+                if generation < seen.generation
+                    || (generation == seen.generation && manifest.digest() != seen.manifest) =>
+            {
+                let shown = format!("release {generation} ({})", manifest.digest().short());
+                self.must_be_over(&seen, &shown).await?;
+            }
+            _ => self.remember(&manifest)?,
         }
-        self.remember(&manifest)?;
         let slices = self.slices(&manifest).await?;
         Ok(Some(Release { manifest, slices }))
+    }
+
+    /// Passes if the epoch of a release that was seen here is over; else the hub that has forgotten it is shown it.
+    async fn must_be_over(&mut self, seen: &SeenRelease, shown: &str) -> anyhow::Result<()> {
+        if self.epoch().await? > seen.generation.epoch {
+            return Ok(());
+        }
+        pins::show(&self.dir, &mut self.client).await?;
+        bail!(
+            "the hub shows {shown}, but this machine has seen {} ({}): was an old backup restored? {SHOWN}",
+            seen.generation,
+            seen.manifest.short()
+        )
     }
 
     /// Verifies a release by the newest authority. One that this machine verified before is known by its digest: the
@@ -285,10 +304,5 @@ impl Session {
                 return Ok(nodes);
             }
         }
-    }
-
-    /// Opens the operator's signing key, asking for its passphrase if it must.
-    pub(super) fn signer(&self, signing: &Signing) -> anyhow::Result<Signer> {
-        Signer::open(&self.dir, signing)
     }
 }

@@ -105,10 +105,10 @@ impl Create {
             labels: labels.try_into()?,
             name_pattern: self.name_pattern,
             within: self.address_within,
-            least_generation: Generation {
-                epoch,
-                number: highest.map_or(0, |seen| seen.generation.number),
-            },
+            // What was seen in an epoch that is over is above nothing of this one.
+            least_generation: highest
+                .map_or(Generation::default(), |seen| seen.generation)
+                .max(Generation { epoch, number: 0 }),
             admission: self.admit,
             secret_digest: Digest::of(&secret),
         };

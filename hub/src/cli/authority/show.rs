@@ -33,7 +33,7 @@ impl Show {
         }
         let reach = Reach::of(&session.nodes().await?, pin.version);
         match self.operator.output {
-            Format::Json => output::json(json!({ "authority": to_json(&session.authority, reach) })),
+            Format::Json => output::json(to_json(&session.authority, reach)),
             Format::Table => output::say(&text(&session.authority, reach, session.clock.unix_secs())),
         }
         Ok(Ending::Done)

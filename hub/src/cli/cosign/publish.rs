@@ -13,7 +13,7 @@ use crate::cli::{answered, output, pins};
 ///
 /// # Errors
 /// The hub's refusal, or that its answer was lost.
-pub(in crate::cli) async fn publish(
+pub(super) async fn publish(
     session: &mut Session,
     kind: DraftKind,
     envelope: &Envelope,

@@ -62,16 +62,19 @@ pub(super) async fn find(
         let drafts = on_hub(session).await?;
         named(drafts, what)?
     };
-    if let Some(only) = only {
-        let kind = found.proposal.kind;
-        ensure!(
-            kind == only,
-            "{what} is a draft of kind '{}', not '{}': use `holdfast draft`",
-            kind.as_str(),
-            only.as_str()
-        );
-    }
+    must_be(&found.proposal, only)?;
     Ok(found)
+}
+
+/// Refuses a draft of another kind than `only`, if one is given.
+pub(super) fn must_be(proposal: &Proposal, only: Option<DraftKind>) -> anyhow::Result<()> {
+    let kind = proposal.kind;
+    ensure!(
+        only.is_none_or(|only| only == kind),
+        "this draft is of kind '{}': use `holdfast draft`",
+        kind.as_str()
+    );
+    Ok(())
 }
 
 fn named(drafts: Vec<Found>, what: &str) -> anyhow::Result<Found> {

@@ -1,0 +1,59 @@
+//! Signing a draft in its file: on a machine that may reach no hub, so far as what it has verified before is enough.
+
+use std::path::Path;
+
+use holdfast_pki::clock::{Clock as _, SystemClock};
+use holdfast_pki::draft::DraftKind;
+
+use super::{Signed, find};
+use crate::cli::cosign::{self, Known, Proposal, Standing, Waiting, file};
+use crate::cli::document::{self, Reading};
+use crate::cli::{Ending, ask, output};
+use crate::operator_dir::ContextDir;
+
+/// Reads the document in a file, and signs it there.
+pub(super) async fn sign(signed: Signed, only: Option<DraftKind>) -> anyhow::Result<Ending> {
+    let dir: ContextDir = signed.operator.context_dir()?;
+    let proposal = file::read(dir.files(), Path::new(&signed.what))?;
+    find::must_be(&proposal, only)?;
+    let context = dir.context()?;
+    let authority = dir.authority(&context.authority)?;
+    let known = Known {
+        dir: &dir,
+        context: &context,
+        authority: &authority,
+        now_secs: SystemClock.unix_secs(),
+    };
+    if let Some(reading) = document::read_alone(known, &proposal)? {
+        output::remark(&format!(
+            "read against authority version {}, the newest that this machine has verified",
+            authority.document().version
+        ));
+        return sign_in_place(known, proposal, &reading, &signed);
+    }
+    let mut session = signed.operator.session().await?;
+    let reading = document::read(&mut session, &proposal).await?;
+    sign_in_place(session.known(), proposal, &reading, &signed)
+}
+
+fn sign_in_place(
+    known: Known<'_>,
+    mut proposal: Proposal,
+    reading: &Reading,
+    signed: &Signed,
+) -> anyhow::Result<Ending> {
+    output::remark(&reading.text());
+    let standing = Standing::of(known.authority, proposal.kind, &proposal.envelope);
+    output::remark(&standing.to_string());
+    ask::confirm("Sign this?", signed.yes)?;
+    let path = Path::new(&signed.what);
+    cosign::sign(
+        known,
+        proposal.kind,
+        &mut proposal.envelope,
+        &signed.operator.signing,
+    )?;
+    file::write(known.dir.files(), path, &proposal)?;
+    let waiting = Waiting::new(known.authority, proposal, Some(path.to_owned()));
+    Ok(waiting.tell(signed.operator.output))
+}
