@@ -10,6 +10,7 @@ use holdfast_policy::render::AddressSets;
 use tokio::sync::Notify;
 
 use crate::change::Offering;
+use crate::keeper::HubHas;
 use crate::ledger::RAISES_MAX;
 use crate::members;
 
@@ -28,6 +29,8 @@ pub struct Offer {
 pub struct Documents {
     /// Who brings them.
     pub hub: Offering,
+    /// What that hub has, where it is less than this node holds: it is to be shown the rest.
+    pub lacking: Option<HubHas>,
     /// Raises of the epoch, in the order in which they came: each is a step of its own.
     pub raises: Vec<Envelope>,
     /// The newest change of this node's labels.
@@ -40,6 +43,7 @@ impl Documents {
     pub const fn none(hub: Offering) -> Self {
         Self {
             hub,
+            lacking: None,
             raises: Vec::new(),
             labels: None,
         }
@@ -58,6 +62,7 @@ impl Documents {
         // Those beyond are dropped, and a hub sends them again over the next link.
         self.raises.truncate(RAISES_MAX);
         Self {
+            lacking: newer.lacking.or(self.lacking),
             hub: newer.hub,
             raises: self.raises,
             labels: newer.labels.or(self.labels),

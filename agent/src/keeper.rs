@@ -2,8 +2,8 @@
 //!
 //! The one loop is [`Keeper::run`]: it wakes on what has arrived in the inbox and on a timer. It owns the ledger
 //! and the host; the link only fills the inbox and carries its reports. `look` keeps what is confirmed, `offer` takes a
-//! release, `documents` takes what else operators sign, `authority` walks to the newest authority, and `recover` settles a
-//! change that the last run did not live to see through.
+//! release, `documents` takes what else operators sign, `authority` walks to the newest authority, `show` shows a hub what
+//! it lacks, and `recover` settles a change that the last run did not live to see through.
 
 mod authority;
 mod documents;
@@ -12,6 +12,7 @@ mod look;
 mod offer;
 mod recover;
 mod report;
+mod show;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use tokio::sync::{mpsc, watch};
 
 pub use self::held::Held;
 use self::offer::Retry;
+pub use self::show::HubHas;
 use crate::ceiling::Ceiling;
 use crate::change::Host;
 use crate::dial::Dialer;

@@ -27,9 +27,9 @@ use self::serving::{Serving, Up};
 use crate::backoff::Backoff;
 use crate::checkpoints::Checkpoints;
 use crate::dial::Dialer;
-use crate::inbox::Inbox;
+use crate::inbox::{Documents, Inbox};
 use crate::inventory::{self, HostRoot, interfaces};
-use crate::keeper::Held;
+use crate::keeper::{Held, HubHas};
 
 /// Three beats fit into the silence after which a hub gives a link up.
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(20);
@@ -129,6 +129,7 @@ impl Link {
         };
         tracing::info!(peer.addr = %connection.peer, instance = hello.instance_id, version = hello.hub_version, "link up");
         backoff.reset();
+        let has = HubHas::from(&hello);
         for (id, report) in outbox.waiting() {
             up.say(*id, node_message::Kind::Report(report.clone())).await?;
         }
@@ -140,6 +141,7 @@ impl Link {
             up,
             probes: JoinSet::new(),
         };
+        self.have_shown(&serving, has);
         let mut beat = tokio::time::interval(HEARTBEAT_EVERY);
         beat.reset();
         loop {
@@ -170,6 +172,16 @@ impl Link {
 
     fn inventory(&self) -> v1::Inventory {
         inventory::collect(&self.root, interfaces::read())
+    }
+
+    /// Has the keeper show this hub what it lacks.
+    fn have_shown(&self, serving: &Serving, has: HubHas) {
+        if has.is_less_than(&self.held.borrow()) {
+            self.inbox.documents(Documents {
+                lacking: Some(has),
+                ..Documents::none(serving.offering())
+            });
+        }
     }
 
     fn hello(&self, held: &Held, inventory: v1::Inventory, hub: UniqueId) -> v1::NodeHello {

@@ -22,5 +22,11 @@ pub const SLICE_BYTES_MAX: usize = 768 * 1024;
 pub const UPLINK_BYTES_MAX: usize = 64 * 1024;
 /// The most bytes of one message to a node: a chunk and its frame.
 pub const DOWNLINK_BYTES_MAX: usize = SLICE_CHUNK_BYTES_MAX + 64 * 1024;
+/// The most bytes of what a hub is shown that it lacks (HigherState).
+pub const SHOW_BYTES_MAX: usize = 1024 * 1024;
+/// The most bytes of one chunk of that.
+pub const SHOW_CHUNK_BYTES_MAX: usize = 32 * 1024;
+/// The most versions of the authority, and the most raises of the epoch, that a hub is shown at once.
+pub const SHOWN_MAX: usize = 32;
 /// The version of the link protocol that this build speaks.
 pub const PROTOCOL_VERSION: u32 = 1;

@@ -47,6 +47,9 @@ impl Keeper {
             Some(unsaved) => unsaved.and(newer),
             None => newer,
         };
+        if let Some(has) = documents.lacking {
+            self.show(&documents.hub, has).await;
+        }
         self.walk_for_documents(&documents).await;
         // A hub that withholds an authority could withhold the documents as well: they are judged by what was reached.
         let authority = match self.ledger.authority() {
