@@ -5,6 +5,7 @@
 use std::fs::File;
 use std::os::fd::AsFd as _;
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -44,6 +45,14 @@ impl Namespace {
         };
         namespace.ip("link set lo up")?;
         Ok(namespace)
+    }
+
+    /// What runs the words that follow in it. Not nsenter: this gives them a /sys of their own, where programs look for the
+    /// interfaces there are.
+    pub(crate) fn enter(&self) -> Command {
+        let mut enter = command("ip");
+        enter.args(["netns", "exec", &self.name]);
+        enter
     }
 
     /// Makes one that is a switch, which [`Namespace::plug_in`] wires hosts to.

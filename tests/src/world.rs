@@ -163,11 +163,7 @@ impl World {
     /// If there is no such host.
     pub fn command(&self, host: &str, program: impl AsRef<Path>) -> Command {
         let mut command = match &self.host(host).namespace {
-            Some(namespace) => {
-                let mut enter = process::command("nsenter");
-                enter.arg(format!("--net={}", namespace.path().display()));
-                enter
-            }
+            Some(namespace) => namespace.enter(),
             None => {
                 let mut forgo = process::command("setpriv");
                 forgo.args([

@@ -36,6 +36,16 @@ fn hosts_reach_each_other_and_nothing_else() -> Result<()> {
 }
 
 #[test]
+fn programs_on_a_host_find_its_interfaces_and_no_others_in_sys() -> Result<()> {
+    need!(namespaces);
+    let world = pair("sys")?;
+    let found = world.run("one", &["ls", "/sys/class/net"])?.ok()?;
+    let found: Vec<_> = found.split_whitespace().collect();
+    assert_eq!(found, ["eth0", "lo"]);
+    Ok(())
+}
+
+#[test]
 fn firewall_of_one_host_is_its_own() -> Result<()> {
     need!(namespaces);
     let world = pair("firewall")?;
