@@ -130,12 +130,12 @@ fn revoked_access_ends_on_a_live_connection_and_a_login_begins_anew() -> Result<
     let refused = status(&runtime, &channel)
         .err()
         .context("the live connection goes on")?;
-    ensure!(refused.code() == Code::PermissionDenied, "{refused:?}");
+    ensure!(refused.code() == Code::Unauthenticated, "{refused:?}");
     let again = connect(&fleet, &runtime, credential::operator(&context)?)?;
     let refused = status(&runtime, &again)
         .err()
         .context("a new connection goes on")?;
-    ensure!(refused.code() == Code::PermissionDenied, "{refused:?}");
+    ensure!(refused.code() == Code::Unauthenticated, "{refused:?}");
     bob.run(&fleet, &["node", "list"])?.code_is(DENIED)?;
     // The key that signs is his still; a thief of the API key has none.
     bob.run(&fleet, &["context", "login"])?.ok()?;
@@ -143,7 +143,7 @@ fn revoked_access_ends_on_a_live_connection_and_a_login_begins_anew() -> Result<
     let refused = status(&runtime, &channel)
         .err()
         .context("the stolen certificate lives again")?;
-    ensure!(refused.code() == Code::PermissionDenied, "{refused:?}");
+    ensure!(refused.code() == Code::Unauthenticated, "{refused:?}");
 
     // Dropped from the authority he has neither.
     fleet.holdfast(&["authority", "remove", "bob", "--yes"])?.ok()?;
@@ -184,7 +184,7 @@ fn operator_minted_with_stolen_ca_keys_is_refused_by_an_honest_hub() -> Result<(
         let refused = status(&runtime, &channel)
             .err()
             .with_context(|| format!("minted by the {issuer} it is let in"))?;
-        ensure!(refused.code() == Code::PermissionDenied, "{issuer}: {refused:?}");
+        ensure!(refused.code() == Code::Unauthenticated, "{issuer}: {refused:?}");
     }
     // A node's CA vouches for no operator: here TLS itself ends it.
     let by_node_ca = mint("issuing")?;
