@@ -243,6 +243,14 @@ impl Registry {
         &*self.store
     }
 
+    /// How far the store has come.
+    ///
+    /// # Errors
+    /// [`RegistryError`] from the store.
+    pub async fn revision(&self) -> Result<Revision, RegistryError> {
+        Ok(self.store.range(&Span::between("", ""), 1).await?.revision)
+    }
+
     /// The key of an authority version.
     #[must_use]
     pub fn authority_key(version: u64) -> Key {

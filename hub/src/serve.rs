@@ -23,12 +23,14 @@ use crate::api::denials::{self, Denials};
 use crate::api::{self, Hub};
 use crate::authority::Newest;
 use crate::ca::{HUB_LEAF_RENEWAL, HubCa, HubLeaf};
+use crate::checkpoints::{self, Checkpoints};
 use crate::config::{Config, HubDir};
 use crate::director::Director;
 use crate::links::Links;
 use crate::registry::Registry;
 use crate::releases;
 use crate::store::Store;
+use crate::store::audit::{AuditEntry, AuditId, Outcome};
 use crate::store::embedded::JournalStore;
 use crate::store::lock::DirLock;
 use crate::tasks::Tasks;
@@ -150,6 +152,21 @@ pub(crate) async fn open(
     let Machine { clock, random, files } = machine.clone();
     let registry = Registry::new(store);
     let authority = Newest::reach(registry.clone(), &config.authority).await?;
+    let key = checkpoints::load_key(dir, &*files)?;
+    let instance = random.unique_id();
+    let entry = AuditEntry {
+        at_secs: clock.unix_secs(),
+        who: format!("spiffe://{}/hub/{}", config.trust_domain, config.hub_id),
+        what: "start hub".to_owned(),
+        on: format!("instance/{instance}"),
+        from: "local".to_owned(),
+        digest: None,
+        outcome: Outcome::Done,
+        correlation_id: random.unique_id(),
+    };
+    let audit = (AuditId::new(&*clock, &*random), entry);
+    let checkpoints =
+        Checkpoints::begin(registry.clone(), config, key, instance, (&audit.0, &audit.1)).await?;
     let ca = HubCa::load(dir, config, &*files, clock.clone(), random.clone())?;
     let release = releases::current(&registry)
         .await
@@ -167,7 +184,8 @@ pub(crate) async fn open(
         authority_pin: config.authority.clone(),
         challenges: Challenges::new(&*random),
         denials: Denials::default(),
-        instance: random.unique_id(),
+        checkpoints,
+        instance,
         serving_since_secs: clock.unix_secs(),
         clock,
         random,

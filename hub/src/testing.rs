@@ -36,7 +36,7 @@ use crate::api::authz::Authorize;
 use crate::api::{self, Hub};
 use crate::cli::signer::NewSigner;
 use crate::config::{Config, HubDir};
-use crate::hold::Hold;
+use crate::hold::{Finding, Hold};
 use crate::init::{self, Plan};
 use crate::registry::{NodeRecord, Registry, to_record};
 use crate::releases::publish::publish;
@@ -44,7 +44,7 @@ use crate::releases::{self, ReleaseError};
 use crate::serve::{self, Machine};
 use crate::store::Store;
 use crate::store::audit::{AuditEntry, AuditId, Outcome};
-use crate::store::key::Key;
+use crate::store::key::{Key, Revision, Span};
 use crate::store::memory::MemoryStore;
 use crate::store::txn::Txn;
 use crate::tasks::Tasks;
@@ -89,7 +89,8 @@ pub(crate) struct TestHub {
     /// The newest version that the test published.
     pub(crate) authority: Authority,
     pub(crate) store: Arc<dyn Store>,
-    _dir: tempfile::TempDir,
+    config: Config,
+    dir: tempfile::TempDir,
     _drain: watch::Sender<bool>,
 }
 
@@ -148,9 +149,18 @@ impl TestHub {
             bob,
             authority,
             store,
-            _dir: dir,
+            config,
+            dir,
             _drain: drain,
         }
+    }
+
+    /// Ends this run of the hub and begins the next one, over `store`.
+    pub(crate) async fn restart(&mut self, store: Arc<dyn Store>) {
+        self.hub.tasks.abort_all();
+        self.store = store;
+        let draining = self.hub.draining.clone();
+        self.hub = open(&self.dir, &self.config, &self.store, &self.clock, draining).await;
     }
 
     /// An operator who calls from the management network.
@@ -325,12 +335,8 @@ impl TestHub {
 
     /// Holds the hub, as a restore does.
     pub(crate) async fn held(&self) {
-        let hold = Hold {
-            format: 1,
-            reason: "restored from a backup".to_owned(),
-            at_secs: NOW,
-            epoch: 1,
-        };
+        let findings = BTreeMap::from([(Finding::Restored, "restored from a backup".to_owned())]);
+        let hold = Hold::new(findings, 1, NOW);
         let (id, entry) = self.audit();
         assert!(hold::set(&self.hub.registry, &hold, (&id, &entry)).await.unwrap());
     }
@@ -371,6 +377,30 @@ impl TestHub {
     pub(crate) fn audit(&self) -> (AuditId, AuditEntry) {
         audit(&self.clock)
     }
+}
+
+/// A copy of a store as it was at `until`, as a backup is: with the revisions that it had.
+pub(crate) async fn backup(
+    store: &Arc<dyn Store>,
+    clock: &Arc<TestClock>,
+    until: Revision,
+) -> Arc<dyn Store> {
+    let copy = MemoryStore::new(clock.clone());
+    let mut history = store.watch(Revision::new(1), Span::prefix("")).await.unwrap();
+    for revision in 1..=until.get() {
+        let batch = history.next().await.unwrap();
+        assert_eq!(batch.revision.get(), revision);
+        let (id, entry) = audit(clock);
+        let mut txn = Txn::new(&id, &entry);
+        for change in batch.changes {
+            txn = match change.value {
+                Some(value) => txn.put(change.key, value),
+                None => txn.delete(change.key),
+            };
+        }
+        copy.commit(txn).await.unwrap();
+    }
+    Arc::new(copy)
 }
 
 /// The hub's services without a network.

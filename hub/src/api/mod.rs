@@ -11,6 +11,7 @@ mod node_link;
 mod operator;
 mod show;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use holdfast_pki::authority::{AuthorityPin, TrustedAuthority};
@@ -30,7 +31,10 @@ use self::denials::Denials;
 use crate::acceptor::Caller;
 use crate::authority::Newest;
 use crate::ca::HubCa;
+use crate::checkpoints::Checkpoints;
 use crate::director::Director;
+use crate::epoch;
+use crate::hold::{self, Finding, Hold};
 use crate::links::Links;
 use crate::registry::{Registry, RegistryError};
 use crate::releases::ReleaseError;
@@ -52,6 +56,8 @@ pub struct Hub {
     pub links: Links,
     /// What nodes should have.
     pub director: Arc<Director>,
+    /// How far the history has come, for nodes to keep.
+    pub checkpoints: Checkpoints,
     /// The newest authority.
     pub authority: Newest,
     /// The authority that this hub began with.
@@ -78,6 +84,31 @@ impl Hub {
     /// The newest authority.
     async fn authority(&self) -> Result<Arc<TrustedAuthority>, RegistryError> {
         self.authority.look().await
+    }
+
+    /// Gives nodes a checkpoint beyond a change that operators made and that is durable now.
+    async fn history_advanced(&self) {
+        if let Err(error) = self.checkpoints.advance().await {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(
+                error,
+                "cannot sign a checkpoint; the next one tells of this change as well"
+            );
+        }
+    }
+
+    /// Stops serving releases for what `caller` showed, until operators raise the epoch.
+    async fn hold_for(&self, caller: &Caller, findings: BTreeMap<Finding, String>) -> Result<(), Status> {
+        let epoch = epoch::current(&self.registry).await?;
+        let hold = Hold::new(findings, epoch, self.clock.unix_secs());
+        let (id, entry) = self.audit(caller, "hold releases", hold::KEY.to_owned(), None);
+        if hold::set(&self.registry, &hold, (&id, &entry)).await? {
+            tracing::error!(
+                reason = hold.reason(),
+                "this store is behind the fleet: no release is served until operators raise the epoch"
+            );
+        }
+        Ok(())
     }
 
     /// The audit entry of a change that is about to be made.

@@ -1,5 +1,6 @@
 //! The link: one stream per node, and the calls that a node makes beside it.
 
+mod checkpoints;
 mod facts;
 mod telling;
 
@@ -15,6 +16,7 @@ use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
+use self::checkpoints::Given;
 use self::telling::Told;
 use super::{Hub, caller, calling_node, chunks, invalid};
 use crate::acceptor::Caller;
@@ -197,6 +199,9 @@ impl Link {
         }
         self.say(request_id, hub_message::Kind::Hello(self.hub_hello().await?))
             .await?;
+        if let Some(shown) = hello.checkpoint.clone() {
+            self.judge_checkpoint(shown).await?;
+        }
         let mut told = Told::at_hello(&hello);
         self.note_hello(hello).await?;
 
@@ -206,6 +211,7 @@ impl Link {
         let mut draining = self.hub.draining.clone();
         directions.mark_changed();
         let node_changes = self.linked.node_changes();
+        let mut given = Given::none(self.hub.checkpoints.newest());
         self.tell_labels(&mut told).await?;
         loop {
             tokio::select! {
@@ -236,6 +242,7 @@ impl Link {
                     // The labels select other slices of the same release.
                     directions.mark_changed();
                 }
+                Some(checkpoint) = given.next() => self.give_checkpoint(checkpoint).await?,
                 () = stopped(&mut draining) => return Ok(()),
             }
         }

@@ -311,3 +311,6 @@ impl v1::operator_server::Operator for Service {
             .map(Response::new)
     }
 }
+
+#[cfg(test)]
+mod tests;

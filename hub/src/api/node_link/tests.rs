@@ -3,7 +3,7 @@ use holdfast_proto::v1::node_link_client::NodeLinkClient;
 use tonic::Code;
 
 use super::*;
-use crate::testing::{NodeEnd, TestHub, caller};
+use crate::testing::{NodeEnd, TestHub, backup, caller};
 
 fn hello(epoch: u64) -> v1::NodeHello {
     v1::NodeHello {
@@ -161,4 +161,105 @@ async fn labels_that_change_on_a_living_link_bring_the_same_release_again() {
     hub.relabelled(&node.id, "web").await;
     assert_eq!(told(&mut end).await, ["labels 2", "release 1.1"]);
     assert_eq!(told(&mut other_end).await, [""; 0]);
+}
+
+/// The revisions of the checkpoints that the hub gives until it is silent.
+async fn checkpoints(end: &mut NodeEnd) -> Vec<u64> {
+    let mut given = Vec::new();
+    while let Some(kind) = end.next().await {
+        if let hub_message::Kind::Checkpoint(checkpoint) = kind {
+            let envelope: Envelope = checkpoint.document.try_into().unwrap();
+            let checkpoint: serde_json::Value = serde_json::from_slice(&envelope.payload).unwrap();
+            given.push(checkpoint["revision"].as_u64().unwrap());
+        }
+    }
+    given
+}
+
+#[tokio::test]
+async fn a_node_is_given_a_checkpoint_as_its_link_begins_and_after_operators_changes_only() {
+    let hub = TestHub::new().await;
+    let node = hub.enrolled("db-1").await;
+    let (mut end, _) = hub.link(node.id, hello(1)).await;
+    assert_eq!(checkpoints(&mut end).await, [2], "the start of this run");
+    hub.enrolled("db-2").await;
+    assert_eq!(
+        checkpoints(&mut end).await,
+        [0; 0],
+        "a node that enrols is no operator's change"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_busy_operator_makes_a_node_keep_one_checkpoint_every_ten_seconds() {
+    let (change, newest) = {
+        let hub = TestHub::new().await;
+        let newest = hub.hub.checkpoints.newest();
+        let held = newest.borrow().clone();
+        (watch::Sender::new(held.clone()), held)
+    };
+    let mut given = checkpoints::Given::none(change.subscribe());
+    let began = tokio::time::Instant::now();
+    assert!(given.next().await.is_some());
+    assert_eq!(began.elapsed(), Duration::ZERO, "the first at once");
+    for n in 1..=3 {
+        let mut next = newest.clone();
+        next.1.payload.push(n);
+        change.send_replace(next);
+    }
+    let last = given.next().await.unwrap().document.unwrap();
+    assert_eq!(began.elapsed(), Duration::from_secs(10));
+    assert_eq!(last.payload.last(), Some(&3), "of several the newest");
+}
+
+#[tokio::test]
+async fn a_checkpoint_of_a_lost_history_holds_the_hub_before_it_offers_anything() {
+    let mut hub = TestHub::new().await;
+    let node = hub.enrolled("db-1").await;
+    hub.released(1, 1, None).await;
+    let copied_at = hub.hub.registry.revision().await.unwrap();
+    let copy = backup(&hub.store, &hub.clock, copied_at).await;
+    hub.relabelled(&node.id, "web").await;
+    let lost = hub.hub.checkpoints.newest().borrow().1.clone();
+
+    hub.restart(copy).await;
+    let shows = v1::NodeHello {
+        checkpoint: Some((&lost).into()),
+        ..hello(1)
+    };
+    let (mut end, _) = hub.link(node.id, shows.clone()).await;
+    assert_eq!(told(&mut end).await, [""; 0]);
+    let held = hold::read(&hub.hub.registry).await.unwrap().unwrap();
+    assert!(
+        held.reason().contains("node 'db-1' showed a checkpoint"),
+        "{held}"
+    );
+
+    // An operator said that history begins anew: the same checkpoint is not held against it.
+    hub.raised(2).await;
+    let (_end, _) = hub.link(node.id, shows).await;
+    assert_eq!(hold::read(&hub.hub.registry).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn garbage_and_another_hubs_checkpoint_hold_nothing_and_end_no_link() {
+    let hub = TestHub::new().await;
+    let node = hub.enrolled("db-1").await;
+    hub.released(1, 1, None).await;
+    let mut others = hub.hub.checkpoints.newest().borrow().0.clone();
+    others.revision = 1_000_000;
+    let others = others.sign(&holdfast_pki::signing_key::SigningKey::generate());
+    let garbage = v1::Envelope {
+        payload: vec![0xff; 5000].into(),
+        signatures: vec![v1::Signature::default(); 20],
+    };
+    for checkpoint in [(&others).into(), garbage] {
+        let shows = v1::NodeHello {
+            checkpoint: Some(checkpoint),
+            ..hello(1)
+        };
+        let (mut end, _) = hub.link(node.id, shows).await;
+        assert_eq!(told(&mut end).await, ["release 1.1"]);
+    }
+    assert_eq!(hold::read(&hub.hub.registry).await.unwrap(), None);
 }

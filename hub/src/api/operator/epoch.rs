@@ -32,7 +32,7 @@ impl Hub {
         Ok(v1::GetEpochReply {
             epoch: epoch::current(&self.registry).await?,
             raises: raises.iter().map(|(_, raise)| raise.into()).collect(),
-            hold: hold.map(|hold| hold.reason).unwrap_or_default(),
+            hold: hold.map(|hold| hold.reason()).unwrap_or_default(),
         })
     }
 
@@ -72,6 +72,7 @@ impl Hub {
             "epoch raised; releases of the one before are not offered any more"
         );
         self.director.fleet_changed();
+        self.history_advanced().await;
         Ok(v1::RaiseEpochReply {})
     }
 }

@@ -71,6 +71,7 @@ impl Hub {
         tracing::info!(node.id = %node.id, name = %node.name, version = node.labels_version, "labels changed");
         self.director.fleet_changed();
         self.links.node_changed(&node.id);
+        self.history_advanced().await;
         Ok(v1::PublishLabelsReply {})
     }
 }

@@ -61,6 +61,7 @@ impl Hub {
             .await
             .map_err(RegistryError::from)?;
         self.links.remove(&removed.id, "an operator removed this node");
+        self.history_advanced().await;
         self.director.fleet_changed();
         Ok(v1::RemoveNodeReply {
             node_id: removed.id.to_string(),

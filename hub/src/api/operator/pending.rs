@@ -86,6 +86,7 @@ impl Hub {
             .await
             .map_err(RegistryError::from)?;
         self.director.fleet_changed();
+        self.history_advanced().await;
         tracing::info!(node.id = %node.id, name = %node.name, "node admitted");
         Ok(v1::AdmitNodeReply {
             name: node.name.to_string(),
@@ -116,6 +117,7 @@ impl Hub {
             .await
             .map_err(RegistryError::from)?;
         tracing::info!(node.id = %id, name = %rejected.candidate.name, "node rejected");
+        self.history_advanced().await;
         Ok(v1::RejectNodeReply {
             name: rejected.candidate.name.to_string(),
         })

@@ -87,6 +87,7 @@ impl Hub {
         };
         tracing::info!(generation = %release.manifest.generation(), digest = %digest, "{what}");
         self.director.publish(release);
+        self.history_advanced().await;
         Ok(v1::PublishReleaseReply {})
     }
 }

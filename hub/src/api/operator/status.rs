@@ -27,7 +27,7 @@ impl Hub {
             authority_version: authority.version,
             authority_expires_secs: authority.expires_secs,
             epoch: epoch::current(&self.registry).await?,
-            hold: hold.map(|hold| hold.reason).unwrap_or_default(),
+            hold: hold.map(|hold| hold.reason()).unwrap_or_default(),
             pending: pending::waiting(&self.registry).await?.len() as u64,
             drafts: drafts::all(&self.registry).await?.len() as u64,
         })

@@ -50,6 +50,7 @@ impl Hub {
             .commit(txn)
             .await
             .map_err(RegistryError::from)?;
+        self.history_advanced().await;
         Ok(v1::CreateTokenReply {
             grant_id: grant.id.to_string(),
         })
