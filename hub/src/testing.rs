@@ -1,5 +1,8 @@
 //! A hub over a store in memory, with operators whose keys the test holds: for the tests of what the hub decides.
 
+pub(crate) mod access;
+mod yielding;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -23,6 +26,8 @@ use holdfast_proto::labels::Labels;
 use holdfast_proto::payload::Payload;
 use holdfast_proto::v1::node_link_client::NodeLinkClient;
 use holdfast_proto::v1::{self, hub_message, node_message};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use serde::Serialize;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
@@ -31,11 +36,12 @@ use tonic::body::Body;
 use tower::util::BoxCloneService;
 use tower::{Layer as _, ServiceExt as _};
 
+use self::yielding::Yielding;
 use crate::acceptor::Caller;
 use crate::api::authz::Authorize;
 use crate::api::{self, Hub};
 use crate::cli::signer::NewSigner;
-use crate::config::{Config, HubDir};
+use crate::config::{CaName, Config, HubDir};
 use crate::hold::{Finding, Hold};
 use crate::init::{self, Plan};
 use crate::registry::{NodeRecord, Registry, to_record};
@@ -67,6 +73,17 @@ pub(crate) fn signed<T: Payload + Serialize>(document: &T, keys: &[&SigningKey])
         key.sign(T::KIND, &mut envelope);
     }
     envelope
+}
+
+/// A key as an authority lists it.
+pub(crate) fn listed(name: &str, key: &SigningKey, role: Role) -> AuthorityKey {
+    AuthorityKey {
+        id: key.key_id(),
+        algorithm: Algorithm::Ed25519,
+        public: key.public(),
+        name: name.parse().unwrap(),
+        role,
+    }
 }
 
 /// Labels from pairs.
@@ -118,18 +135,13 @@ impl TestHub {
             previous: None,
             issued_secs: NOW,
             expires_secs: NOW + 1_000_000_000,
-            keys: [("ann", &ann, Role::Admin), ("bob", &bob, Role::Operator)]
-                .map(|(name, key, role)| AuthorityKey {
-                    id: key.key_id(),
-                    algorithm: Algorithm::Ed25519,
-                    public: key.public(),
-                    name: name.parse().unwrap(),
-                    role,
-                })
-                .to_vec(),
+            keys: vec![
+                listed("ann", &ann, Role::Admin),
+                listed("bob", &bob, Role::Operator),
+            ],
             thresholds: Act::REQUIRED.into_iter().map(|act| (act, 1)).collect(),
             revoked: BTreeSet::new(),
-            node_roots: BTreeSet::from([Digest::of(b"root")]),
+            node_roots: BTreeSet::from([node_root(&HubDir::new(&plan.dir))]),
         };
         let envelope = signed(&authority, &[&ann]);
         // The real authority's key lies sealed in the operator's directory: the test puts its own in the place of it.
@@ -138,7 +150,7 @@ impl TestHub {
             version: 1,
             digest: envelope.digest(),
         };
-        let store: Arc<dyn Store> = Arc::new(MemoryStore::new(clock.clone()));
+        let store: Arc<dyn Store> = Arc::new(Yielding::new(MemoryStore::new(clock.clone())));
         put(&store, &clock, Registry::authority_key(1), to_record(&envelope)).await;
         let (drain, draining) = watch::channel(false);
         let hub = open(&dir, &config, &store, &clock, draining).await;
@@ -418,6 +430,11 @@ impl NodeEnd {
         let next = tokio::time::timeout(Duration::from_millis(500), self.down.message()).await;
         next.ok()?.unwrap()?.kind
     }
+}
+
+fn node_root(dir: &HubDir) -> Digest {
+    let (certificate, _) = dir.ca(CaName::NodeRoot);
+    Digest::of(&CertificateDer::from_pem_file(certificate).unwrap())
 }
 
 fn machine(clock: &Arc<TestClock>) -> Machine {

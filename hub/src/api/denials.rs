@@ -91,3 +91,6 @@ impl Hub {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

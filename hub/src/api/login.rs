@@ -17,14 +17,14 @@ use crate::acceptor::Caller;
 const LOGIN: &str = "/holdfast.v1.Enrollment/Login";
 
 impl Hub {
-    pub(super) fn login_challenge(&self) -> v1::GetLoginChallengeReply {
+    pub(crate) fn login_challenge(&self) -> v1::GetLoginChallengeReply {
         let challenge = self.challenges.give(&*self.clock, &*self.random);
         v1::GetLoginChallengeReply {
             challenge: challenge.into(),
         }
     }
 
-    pub(super) async fn login(
+    pub(crate) async fn login(
         &self,
         caller: &Caller,
         request: v1::LoginRequest,
@@ -88,3 +88,6 @@ impl Hub {
         Ok(reply)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -175,3 +175,6 @@ pub(in crate::api) fn access_ended(name: &Name) -> Status {
         "this API certificate of '{name}' is not let in, or no longer: log in with `holdfast context login`"
     ))
 }
+
+#[cfg(test)]
+mod tests;

@@ -109,3 +109,6 @@ impl Hub {
         Ok(current.is_some_and(|manifest| !authority.progress(DraftKind::Release, &manifest).is_complete()))
     }
 }
+
+#[cfg(test)]
+mod tests;

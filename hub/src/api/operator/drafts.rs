@@ -128,3 +128,6 @@ fn put(record: &DraftRecord) -> v1::PutDraftReply {
         draft: Some(record.into()),
     }
 }
+
+#[cfg(test)]
+mod tests;
