@@ -7,12 +7,17 @@
 
 mod authority;
 mod documents;
+mod expiry;
 mod held;
 mod look;
 mod offer;
 mod recover;
 mod report;
 mod show;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,6 +29,7 @@ use holdfast_proto::ids::{Digest, NodeId};
 use holdfast_proto::v1;
 use tokio::sync::{mpsc, watch};
 
+use self::expiry::ExpiryTold;
 pub use self::held::Held;
 use self::offer::Retry;
 pub use self::show::HubHas;
@@ -56,6 +62,9 @@ pub struct Keeper {
     look_every: Duration,
     last_counted: Duration,
     last_trouble: Option<String>,
+    /// The last that was told of a release or a look.
+    last_report: Option<v1::Report>,
+    expiry_told: ExpiryTold,
     retry: Option<Retry>,
     /// Documents that could not be written down, such as on a full disk: taken up again at the next look.
     unsaved: Option<Documents>,
@@ -91,6 +100,8 @@ impl Keeper {
             held: watch::Sender::new(Held::default()),
             look_every,
             last_trouble: None,
+            last_report: None,
+            expiry_told: ExpiryTold::default(),
             retry: None,
             unsaved: None,
             document_troubles: BTreeMap::new(),
@@ -132,6 +143,7 @@ impl Keeper {
                 }
             }
             self.count_running_time();
+            self.warn_of_expiry().await;
             self.publish_held();
         }
     }

@@ -220,3 +220,6 @@ impl Link {
         serving.up.say(0, node_message::Kind::Heartbeat(beat)).await
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,6 @@
-//! Operators and what they sign, for the tests of this crate.
+//! Operators and what they sign, and a hub, for the tests of this crate.
+
+pub(crate) mod hub;
 
 use std::collections::BTreeSet;
 

@@ -58,6 +58,11 @@ impl Keeper {
         };
         let mut unsaved = Documents::none(documents.hub);
         for raise in documents.raises {
+            // Those behind one that is not written down do not follow yet.
+            if !unsaved.raises.is_empty() {
+                unsaved.raises.push(raise);
+                continue;
+            }
             let taken = self.take_raise(&raise, &authority);
             if matches!(taken, Err(TakeError::Ledger(_))) {
                 unsaved.raises.push(raise);

@@ -10,32 +10,30 @@ use crate::reconcile::Resource as _;
 
 impl Keeper {
     /// Reports of the release in force.
-    pub(super) async fn report_confirmed(&self, activation: &'static str, ended: Ended) {
+    pub(super) async fn report_confirmed(&mut self, activation: &'static str, ended: Ended) {
+        let (generation, manifest) = self.confirmed();
+        self.report(generation, manifest, activation, ended).await;
+    }
+
+    fn confirmed(&self) -> (Option<Generation>, Option<Digest>) {
         let held = self.ledger.confirmed.as_ref();
-        let generation = held
-            .and_then(|held| held.manifest().ok())
-            .map(|manifest| manifest.generation());
-        self.report(
-            generation,
+        let manifest = held.and_then(|held| held.manifest().ok());
+        (
+            manifest.map(|manifest| manifest.generation()),
             held.map(|held| held.manifest.digest()),
-            activation,
-            ended,
         )
-        .await;
     }
 
     /// Reports how something ended, why it was taken up, and of which release it speaks, if of one.
     pub(super) async fn report(
-        &self,
+        &mut self,
         generation: Option<Generation>,
         manifest: Option<Digest>,
         activation: &'static str,
         ended: Ended,
     ) {
-        let report = report(activation, ended);
+        let report = of_release(generation, manifest, report(activation, ended));
         let report = v1::Report {
-            generation: generation.map(Into::into),
-            manifest_digest: manifest.map(|digest| digest.to_string()).unwrap_or_default(),
             resources: vec![v1::ResourceReport {
                 resource: FirewallTable::NAME.to_owned(),
                 outcome: report.outcome.clone(),
@@ -43,6 +41,7 @@ impl Keeper {
             }],
             ..report
         };
+        self.last_report = Some(report.clone());
         self.send(report).await;
     }
 
@@ -51,9 +50,39 @@ impl Keeper {
         self.send(report(activation, ended)).await;
     }
 
+    /// Says the last report again, with `warning` behind it: hubs keep one report, and none of it must be lost.
+    pub(super) async fn report_warning(&self, activation: &'static str, warning: &str) {
+        let last = self.last_report.clone().unwrap_or_else(|| {
+            let (generation, manifest) = self.confirmed();
+            of_release(
+                generation,
+                manifest,
+                report(activation, Ended::new("in-sync", "")),
+            )
+        });
+        let detail = match last.detail.as_str() {
+            "" => warning.to_owned(),
+            before => format!("{before}; {warning}"),
+        };
+        self.send(v1::Report {
+            detail,
+            activation: activation.to_owned(),
+            ..last
+        })
+        .await;
+    }
+
     async fn send(&self, report: v1::Report) {
         // The link's queue is emptied into its bounded outbox at once; it closes only with the process.
         let _ = self.reports.send(report).await;
+    }
+}
+
+fn of_release(generation: Option<Generation>, manifest: Option<Digest>, report: v1::Report) -> v1::Report {
+    v1::Report {
+        generation: generation.map(Into::into),
+        manifest_digest: manifest.map(|digest| digest.to_string()).unwrap_or_default(),
+        ..report
     }
 }
 
