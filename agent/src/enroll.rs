@@ -5,6 +5,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use holdfast_pki::authority::{Act, TrustedAuthority};
 use holdfast_pki::clock::Clock;
@@ -20,12 +21,16 @@ use holdfast_proto::v1;
 use holdfast_proto::v1::enrollment_client::EnrollmentClient;
 use tonic::Code;
 
+use crate::authority_chain;
 use crate::backoff::Backoff;
 use crate::dial::{Connector, DialError, Dialer};
 use crate::host::Chain;
 use crate::identity::{Identity, IdentityDir, IdentityError};
 use crate::inventory::{self, HostRoot, interfaces};
 use crate::ledger::{Ledger, LedgerError};
+
+/// The longest pause before a node that waits for admission asks again.
+const ADMISSION_PAUSE_MAX: Duration = Duration::from_secs(10);
 
 /// What an enrolment works with.
 #[derive(Debug)]
@@ -62,6 +67,16 @@ pub enum EnrollError {
     /// The hub could not answer. Tried again.
     #[error("the hub could not answer: {0}")]
     Unanswered(String),
+    /// An operator has to decide first. Asked again.
+    #[error(
+        "this node waits for admission; its fingerprint is {node_id}, to be compared with what `holdfast node pending` shows ({told})"
+    )]
+    Waits {
+        /// The digest of its key.
+        node_id: NodeId,
+        /// What the hub says.
+        told: String,
+    },
     /// What the hub answered is not what the token promises.
     #[error("the hub's answer is not what the join token promises: {0}")]
     Answer(String),
@@ -70,7 +85,7 @@ pub enum EnrollError {
 impl EnrollError {
     /// Whether waiting may mend it.
     const fn is_retryable(&self) -> bool {
-        matches!(self, Self::Dial(_) | Self::Unanswered(_))
+        matches!(self, Self::Dial(_) | Self::Unanswered(_) | Self::Waits { .. })
     }
 }
 
@@ -98,14 +113,26 @@ impl Enrolment<'_> {
                 Err(error) if error.is_retryable() => {
                     let told = Chain(&error).to_string();
                     if told != last_told {
-                        tracing::warn!(reason = told, "not enrolled yet; waiting for the hub");
+                        tracing::warn!(reason = told, "not enrolled yet");
                         last_told = told;
                     }
-                    tokio::time::sleep(backoff.next(self.random)).await;
+                    let pause = match error {
+                        EnrollError::Waits { .. } => self.admission_pause(),
+                        _ => backoff.next(self.random),
+                    };
+                    tokio::time::sleep(pause).await;
                 }
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Soon enough for an operator who has just admitted this node and looks for it; spread, since a
+    /// rack of new nodes may wait at once.
+    fn admission_pause(&self) -> Duration {
+        let spread = ADMISSION_PAUSE_MAX / 2;
+        let millis = u64::try_from(spread.as_millis()).unwrap_or(u64::MAX);
+        spread + Duration::from_millis(self.random.below(millis))
     }
 
     async fn enroll_once(
@@ -134,7 +161,7 @@ impl Enrolment<'_> {
             inventory: Some(inventory::collect(self.root, interfaces::read())),
         };
         let reply = EnrollmentClient::new(connection.channel).enroll(request).await;
-        let reply = reply.map_err(|status| refused(&status))?.into_inner();
+        let reply = reply.map_err(|status| refused(&status, node_id))?.into_inner();
         self.keep(identity, token, node_id, reply)
     }
 
@@ -197,18 +224,23 @@ impl Enrolment<'_> {
             hubs: token.hubs.clone(),
             enrolled_secs: now,
         };
+        authority_chain::append(versions[pinned..].to_vec(), self.state_dir, self.files);
         Ledger::new(&authority, &grant).save(self.state_dir, self.files)?;
         identity.enrolled(&enrolled, &chain)?;
         Ok(enrolled)
     }
 }
 
-fn refused(status: &tonic::Status) -> EnrollError {
+fn refused(status: &tonic::Status, node_id: NodeId) -> EnrollError {
     let told = status.message().to_owned();
     match status.code() {
         Code::PermissionDenied | Code::AlreadyExists | Code::ResourceExhausted | Code::InvalidArgument => {
             EnrollError::Refused(told)
         }
+        Code::FailedPrecondition => EnrollError::Waits { node_id, told },
         _ => EnrollError::Unanswered(told),
     }
 }
+
+#[cfg(test)]
+mod tests;
