@@ -131,7 +131,9 @@ fn node_waits_for_admission_by_hand_and_its_log_shows_what_to_compare() -> Resul
     fleet.start_agent("thief", Some(&token))?;
     let waiting = only_pending(&fleet)?;
     ensure!(
-        waiting["name"] == "thief" && waiting["address"] == "10.77.0.13" && waiting["labels"]["role"] == "db",
+        waiting["name"] == "thief"
+            && waiting["address"] == fleet.world.v4("thief").to_string()
+            && waiting["labels"]["role"] == "db",
         "{waiting}"
     );
     ensure!(fleet.nodes()?.is_empty(), "it is in before anybody admitted it");
@@ -178,8 +180,15 @@ fn labels_that_two_must_sign_wait_for_the_second() -> Result<()> {
     fleet
         .holdfast(&["authority", "threshold", "join", "2", "--yes"])?
         .ok()?;
+    // The join grant, which one signed, says no more what the node is: all of it is said anew.
+    let relabel = ["node", "label", "db", "tier=1", "--yes"];
+    let refused = fleet.holdfast(&relabel)?;
+    ensure!(
+        refused.code == Some(1) && refused.stderr.contains("--set"),
+        "{refused:?}"
+    );
     fleet
-        .holdfast(&["node", "label", "db", "tier=1", "--yes"])?
+        .holdfast(&["node", "label", "db", "--set", "role=db", "tier=1", "--yes"])?
         .code_is(4)?;
     let drafts = bob.run(&fleet, &["draft", "list", "-o", "json"])?.ok()?;
     let drafts: Value = serde_json::from_str(&drafts)?;
