@@ -7,6 +7,7 @@ use std::path::Path;
 
 use anyhow::bail;
 use clap::{Args, Subcommand};
+use holdfast_pki::authority::TrustedAuthority;
 use holdfast_pki::draft::DraftKind;
 use holdfast_proto::ids::Digest;
 use holdfast_proto::v1;
@@ -14,6 +15,7 @@ use serde_json::json;
 
 use self::find::Found;
 use super::cosign::{self, Finished, Place, Standing};
+use super::document::Reading;
 use super::{Ending, Format, Operator, answered, ask, document, output};
 
 #[derive(Debug, Subcommand)]
@@ -116,23 +118,37 @@ async fn list(operator: &Operator) -> anyhow::Result<Ending> {
 }
 
 async fn show(drafted: Drafted) -> anyhow::Result<Ending> {
+    if Path::new(&drafted.what).exists()
+        && let Some((found, authority, reading)) = by_file::read_alone(&drafted)?
+    {
+        return Ok(shown(&found, &authority, reading, drafted.operator.output));
+    }
     let mut session = drafted.operator.session().await?;
     let found = find::find(&mut session, &drafted.what, None).await?;
     let reading = document::read(&mut session, &found.proposal).await?;
-    match drafted.operator.output {
+    Ok(shown(
+        &found,
+        &session.authority,
+        reading,
+        drafted.operator.output,
+    ))
+}
+
+fn shown(found: &Found, authority: &TrustedAuthority, reading: Reading, format: Format) -> Ending {
+    match format {
         Format::Json => {
-            let mut draft = found.to_json(&session.authority);
+            let mut draft = found.to_json(authority);
             draft["title"] = reading.title.into();
             draft["changes"] = reading.lines.into();
             output::json(json!({ "draft": draft }));
         }
         Format::Table => {
-            let standing = Standing::of(&session.authority, found.proposal.kind, &found.proposal.envelope);
+            let standing = Standing::of(authority, found.proposal.kind, &found.proposal.envelope);
             output::say(&reading.text());
             output::say(&format!("digest {}\n{standing}", found.digest()));
         }
     }
-    Ok(Ending::Done)
+    Ending::Done
 }
 
 /// Reads a document to whoever sits here, and signs it on their word. One on the hub is published with the last signature.

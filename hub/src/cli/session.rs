@@ -144,19 +144,13 @@ impl Session {
     /// A release below the highest that this machine has seen is an error, not an answer, unless operators have begun
     /// another epoch since: its history begins with what the hub has.
     pub(super) async fn release(&mut self) -> anyhow::Result<Option<Release>> {
-        let reply = self
-            .client
-            .get_release(v1::GetReleaseRequest { generation: None })
-            .await?
-            .into_inner();
         let seen = self.context.highest.clone();
-        let Some(envelope) = reply.manifest else {
+        let Some(envelope) = self.shown_manifest(None).await? else {
             if let Some(seen) = seen {
                 self.must_be_over(&seen, "no release").await?;
             }
             return Ok(None);
         };
-        let envelope = Envelope::try_from(envelope)?;
         let manifest = self.verify_release(&envelope)?;
         let generation = manifest.value().generation();
         match seen {
@@ -171,6 +165,20 @@ impl Session {
         }
         let slices = self.slices(&manifest).await?;
         Ok(Some(Release { manifest, slices }))
+    }
+
+    /// The manifest that the hub shows for a generation, or as the current one: nothing is verified of it.
+    pub(super) async fn shown_manifest(
+        &mut self,
+        generation: Option<Generation>,
+    ) -> anyhow::Result<Option<Envelope>> {
+        let generation = generation.map(Into::into);
+        let reply = self
+            .client
+            .get_release(v1::GetReleaseRequest { generation })
+            .await?;
+        let manifest = reply.into_inner().manifest;
+        Ok(manifest.map(Envelope::try_from).transpose()?)
     }
 
     /// Passes if the epoch of a release that was seen here is over; else the hub that has forgotten it is shown it.
@@ -198,31 +206,32 @@ impl Session {
                 let seen = self.context.highest.as_ref().map(|seen| seen.manifest);
                 seen.and_then(|seen| TrustedAuthority::recall(envelope, seen))
                     .ok_or(refused)
-                    .context("the hub's release is not what operators signed")
+                    .context(
+                        "the hub's release is not what operators signed. If the authority changed since it was: \
+                         `holdfast policy endorse`",
+                    )
             }
         }
     }
 
-    /// The slices of an earlier release, verified; none if the hub does not have it.
+    /// The slices of an earlier release, verified; none if the hub does not have it, or not with the signatures that the
+    /// authority asks for today: an old release is endorsed by nobody.
     pub(super) async fn earlier_slices(
         &mut self,
         generation: Generation,
     ) -> anyhow::Result<Option<Vec<Slice>>> {
-        let request = v1::GetReleaseRequest {
-            generation: Some(generation.into()),
-        };
-        let Some(envelope) = self.client.get_release(request).await?.into_inner().manifest else {
+        let Some(envelope) = self.shown_manifest(Some(generation)).await? else {
             return Ok(None);
         };
-        let manifest: Verified<Manifest> = self
-            .authority
-            .verify(
-                &Envelope::try_from(envelope)?,
-                &Act::Release,
-                self.clock.unix_secs(),
-            )
-            .with_context(|| format!("release {generation} is not what operators signed"))?;
-        Ok(Some(self.slices(&manifest).await?))
+        match self.verify_release(&envelope) {
+            Ok(manifest) => Ok(Some(self.slices(&manifest).await?)),
+            Err(_) => {
+                output::remark(&format!(
+                    "release {generation}, in force on some node, is not signed as the authority asks now:                      what changes from it is not shown"
+                ));
+                Ok(None)
+            }
+        }
     }
 
     async fn slices(&mut self, manifest: &Verified<Manifest>) -> anyhow::Result<Vec<Slice>> {

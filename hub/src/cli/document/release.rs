@@ -67,6 +67,32 @@ pub(super) fn read(
     })
 }
 
+/// Reads the current release whole, for whoever endorses it on a machine that never verified it.
+pub(super) fn read_whole(
+    ground: &Ground<'_>,
+    highest: Option<Generation>,
+    manifest: &Manifest,
+    slices: &BTreeMap<Digest, Slice>,
+) -> Result<Reading, RefuseDocument> {
+    of_fleet(&manifest.trust_domain, &ground.fleet)?;
+    let got = manifest.generation();
+    // One that this machine knows better is no current release, whatever the hub shows.
+    if let Some(seen) = highest.filter(|seen| *seen >= got) {
+        return Err(RefuseDocument::Forgotten { got, seen });
+    }
+    let mut lines = vec![
+        "the hub shows it as the current release; too few of those who sign now have signed it, and this machine has \
+         never verified it"
+            .to_owned(),
+        "all of it, as if nothing were in force:".to_owned(),
+    ];
+    lines.extend(changes(&[], &manifest.slices, slices)?);
+    Ok(Reading {
+        title: format!("release {got} of {}", ground.fleet),
+        lines,
+    })
+}
+
 /// The release follows the one that was verified here, in its fleet, epoch and number.
 fn judge(ground: &Ground<'_>, manifest: &Manifest) -> Result<(), RefuseDocument> {
     let got = manifest.generation();

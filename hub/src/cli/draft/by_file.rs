@@ -2,14 +2,32 @@
 
 use std::path::Path;
 
+use holdfast_pki::authority::TrustedAuthority;
 use holdfast_pki::clock::{Clock as _, SystemClock};
 use holdfast_pki::draft::DraftKind;
 
-use super::{Signed, find};
+use super::find::Found;
+use super::{Drafted, Signed, find};
 use crate::cli::cosign::{self, Known, Proposal, Standing, Waiting, file};
 use crate::cli::document::{self, Reading};
 use crate::cli::{Ending, ask, output};
 use crate::operator_dir::ContextDir;
+
+/// Reads the document in a file without a hub; none of a kind for which what this machine verified is not enough.
+pub(super) fn read_alone(drafted: &Drafted) -> anyhow::Result<Option<(Found, TrustedAuthority, Reading)>> {
+    let dir: ContextDir = drafted.operator.context_dir()?;
+    let found = find::in_file(dir.files(), Path::new(&drafted.what))?;
+    let context = dir.context()?;
+    let authority = dir.authority(&context.authority)?;
+    let known = Known {
+        dir: &dir,
+        context: &context,
+        authority: &authority,
+        now_secs: SystemClock.unix_secs(),
+    };
+    let reading = document::read_alone(known, &found.proposal)?;
+    Ok(reading.map(|reading| (found, authority, reading)))
+}
 
 /// Reads the document in a file, and signs it there.
 pub(super) async fn sign(signed: Signed, only: Option<DraftKind>) -> anyhow::Result<Ending> {

@@ -6,6 +6,7 @@ use anyhow::{bail, ensure};
 use holdfast_pki::authority::TrustedAuthority;
 use holdfast_pki::draft::DraftKind;
 use holdfast_pki::envelope::Envelope;
+use holdfast_pki::files::Files;
 use holdfast_proto::ids::Digest;
 use holdfast_proto::v1;
 use serde_json::{Value, json};
@@ -52,18 +53,23 @@ pub(super) async fn find(
     only: Option<DraftKind>,
 ) -> anyhow::Result<Found> {
     let found = if Path::new(what).exists() {
-        Found {
-            proposal: file::read(session.dir().files(), Path::new(what))?,
-            file: Some(PathBuf::from(what)),
-            put_by: String::new(),
-            at_secs: 0,
-        }
+        in_file(session.dir().files(), Path::new(what))?
     } else {
         let drafts = on_hub(session).await?;
         named(drafts, what)?
     };
     must_be(&found.proposal, only)?;
     Ok(found)
+}
+
+/// The draft in a file.
+pub(super) fn in_file(files: &dyn Files, path: &Path) -> anyhow::Result<Found> {
+    Ok(Found {
+        proposal: file::read(files, path)?,
+        file: Some(path.to_owned()),
+        put_by: String::new(),
+        at_secs: 0,
+    })
 }
 
 /// Refuses a draft of another kind than `only`, if one is given.

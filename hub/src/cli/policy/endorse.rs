@@ -3,10 +3,12 @@
 use anyhow::Context as _;
 use clap::Args;
 use holdfast_pki::draft::DraftKind;
+use holdfast_pki::envelope::parse_payload;
+use holdfast_policy::release::Manifest;
 use serde_json::json;
 
 use crate::cli::cosign::{self, Finished, Place, Proposal, Standing};
-use crate::cli::{Ending, Format, Operator, document, output};
+use crate::cli::{Ending, Format, Operator, ask, document, output};
 
 #[derive(Debug, Args)]
 #[command(
@@ -15,6 +17,9 @@ use crate::cli::{Ending, Format, Operator, document, output};
     authority, and needs signatures of operators who are still listed."
 )]
 pub(in crate::cli) struct Endorse {
+    /// Sign without being asked, also if this machine has never verified the release
+    #[arg(long)]
+    yes: bool,
     #[command(flatten)]
     place: Place,
     #[command(flatten)]
@@ -24,12 +29,13 @@ pub(in crate::cli) struct Endorse {
 impl Endorse {
     pub(in crate::cli) async fn run(self) -> anyhow::Result<Ending> {
         let mut session = self.operator.session().await?;
-        let release = session.release().await?;
-        let release = release.context("there is no release yet: `holdfast policy apply` makes one")?;
-        let generation = release.manifest.value().generation();
+        let shown = session.shown_manifest(None).await?;
+        let envelope = shown.context("there is no release yet: `holdfast policy apply` makes one")?;
+        let known = session.verify_release(&envelope).is_ok();
+        let generation = parse_payload::<Manifest>(&envelope.payload)?.generation();
         let proposal = Proposal {
             kind: DraftKind::Release,
-            envelope: release.manifest.envelope().clone(),
+            envelope,
             slices: Vec::new(),
         };
         let standing = Standing::of(&session.authority, proposal.kind, &proposal.envelope);
@@ -41,6 +47,9 @@ impl Endorse {
             return Ok(Ending::Done);
         }
         output::remark(&document::read(&mut session, &proposal).await?.text());
+        if !known {
+            ask::confirm("Sign this?", self.yes)?;
+        }
         let finished = cosign::finish(&mut session, proposal, &self.operator.signing, &self.place).await?;
         match finished {
             Finished::Waiting(waiting) => Ok(waiting.tell(self.operator.output)),
