@@ -128,8 +128,20 @@ fn one_becomes_three_of_five_step_by_step_while_a_third_of_the_nodes_is_away() -
     // Who was dropped has no access any more, whatever certificate is left; and the rest decide.
     first.run(&fleet, &["node", "list"])?.code_is(DENIED)?;
     let open = fleet.policy_dir("open", &[("db.yaml", OPEN)])?;
-    d.run(&fleet, &["policy", "apply", path(&open)?])?
-        .code_is(WAITING)?;
+    let apply = ["policy", "apply", path(&open)?];
+    let refused = d.run(&fleet, &apply)?;
+    ensure!(
+        refused.code == Some(1) && refused.stderr.contains("policy endorse"),
+        "built on a release that nobody who signs now has signed: {refused:?}"
+    );
+    // None of them ever verified it: each reads all of it, and says yes.
+    let unasked = a.run(&fleet, &["policy", "endorse"])?;
+    ensure!(
+        unasked.code == Some(1) && unasked.stderr.contains("never verified"),
+        "{unasked:?}"
+    );
+    together(&fleet, a, &["policy", "endorse", "--yes"], &[b, c])?;
+    d.run(&fleet, &apply)?.code_is(WAITING)?;
     let digest = draft(&fleet, d)?;
     e.run(&fleet, &["draft", "sign", &digest, "--yes"])?
         .code_is(WAITING)?;

@@ -131,8 +131,12 @@ fn node_shows_a_restored_hub_the_release_that_it_forgot() -> Result<()> {
     let operator = fleet.operator_dir().with_file_name("operator-before");
     copy(&fleet.operator_dir(), &operator)?;
     apply(&fleet, "second", CLOSED)?;
+    // Without the checkpoint, which would tell as well.
+    fleet.kill_agent("db");
+    std::fs::remove_file(fleet.agent_dir("db").join("checkpoint.json")).context("no checkpoint")?;
     roll_back(&mut fleet, &backup)?;
     forget(&fleet, &operator)?;
+    fleet.start_agent("db", None)?;
     let reason = until_held(&fleet)?;
     ensure!(reason.contains("1.2"), "{reason}");
     raise_and_go_on(&fleet)
