@@ -5,6 +5,7 @@
 
 mod outbox;
 mod probe;
+mod refused;
 mod serving;
 mod take;
 

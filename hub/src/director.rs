@@ -1,10 +1,12 @@
 //! What each node should have: the current release, and the members of the groups that its slices name.
 //!
-//! One task computes the members of every selector group once per change and publishes them; each link picks what concerns
-//! its node. Addresses are unsigned: an agent keeps only what lies in the group's signed `within`.
+//! One task computes the members of every selector group, and which addresses are refused whom, once per change and
+//! publishes them; each link picks what concerns its node. Addresses are unsigned: an agent keeps only what lies in the
+//! group's signed `within`.
+
+mod addresses;
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,9 +16,11 @@ use holdfast_proto::labels::Labels;
 use holdfast_proto::v1;
 use tokio::sync::{Notify, watch};
 
+pub use self::addresses::{Refusals, refused_on_the_wire};
+use crate::claims::Claims;
 use crate::epoch;
 use crate::members::{self, Candidate};
-use crate::registry::{NodeRecord, NodeStatus, Registry, RegistryError};
+use crate::registry::{Fleet, Registry, RegistryError};
 use crate::releases::Release;
 
 /// Changes that come together are computed once.
@@ -33,6 +37,8 @@ pub struct Directions {
     pub release: Option<Arc<Release>>,
     /// The members of every selector group that the release names.
     pub members: Arc<AddressSets>,
+    /// Who claims an address of another.
+    pub refusals: Arc<Refusals>,
 }
 
 /// Publishes [`Directions`]: a release only together with the members of its groups, so that no node loads it with
@@ -106,9 +112,12 @@ impl Director {
                 (None, None) => true,
                 _ => false,
             };
-            let changed =
-                !same_release || held.epoch != directions.epoch || held.members != directions.members;
+            let changed = !same_release
+                || held.epoch != directions.epoch
+                || held.members != directions.members
+                || held.refusals != directions.refusals;
             if changed {
+                addresses::warn_of_refusals(&held.refusals, &directions.refusals);
                 *held = directions;
             }
             changed
@@ -123,47 +132,30 @@ impl Director {
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
         let release = published.filter(|release| release.manifest.epoch == epoch);
-        let members = self.members(release.as_deref()).await?;
+        let fleet = self.registry.fleet().await?;
+        let claims = addresses::settle(&fleet);
         Ok(Directions {
             epoch,
+            members: Arc::new(group_members(release.as_deref(), &fleet, &claims)),
+            refusals: Arc::new(addresses::refusals(&fleet, &claims)),
             release,
-            members: Arc::new(members),
         })
-    }
-
-    async fn members(&self, release: Option<&Release>) -> Result<AddressSets, RegistryError> {
-        let slices = release.into_iter().flat_map(|release| release.slices.values());
-        let wanted: BTreeSet<Members> = slices.flat_map(|slice| slice.members().cloned()).collect();
-        if wanted.is_empty() {
-            return Ok(AddressSets::new());
-        }
-        let fleet = self.registry.fleet().await?;
-        let known: Vec<_> = fleet
-            .values()
-            .map(|(node, status)| (&node.labels, bounded(node, status.as_ref())))
-            .collect();
-        let candidates: Vec<_> = known
-            .iter()
-            .map(|(labels, addresses)| Candidate { labels, addresses })
-            .collect();
-        Ok(members::resolve(wanted, &candidates))
     }
 }
 
-/// A node's addresses by interface, within the bounds of its join grant.
-fn bounded<'a>(node: &NodeRecord, status: Option<&'a NodeStatus>) -> Vec<(&'a str, IpAddr)> {
-    let bounded =
-        |address: &IpAddr| node.within.is_empty() || node.within.iter().any(|net| net.contains(address));
-    let interfaces = status.into_iter().flat_map(|status| &status.inventory.interfaces);
-    interfaces
-        .flat_map(|interface| {
-            interface
-                .addresses
-                .iter()
-                .map(|address| (interface.name.as_str(), *address))
-        })
-        .filter(|(_, address)| bounded(address))
-        .collect()
+/// The members of every selector group that the release names.
+fn group_members(release: Option<&Release>, fleet: &Fleet, claims: &Claims) -> AddressSets {
+    let slices = release.into_iter().flat_map(|release| release.slices.values());
+    let wanted: BTreeSet<Members> = slices.flat_map(|slice| slice.members().cloned()).collect();
+    let known: Vec<_> = fleet
+        .values()
+        .map(|(node, status)| (&node.labels, addresses::own(node, status.as_ref(), claims)))
+        .collect();
+    let candidates: Vec<_> = known
+        .iter()
+        .map(|(labels, addresses)| Candidate { labels, addresses })
+        .collect();
+    members::resolve(wanted, &candidates)
 }
 
 /// The part of `members` that a node with these labels needs for `release`, as it goes down its link.

@@ -25,6 +25,8 @@ pub mod ca;
 #[cfg(feature = "server")]
 pub mod checkpoints;
 #[cfg(feature = "server")]
+pub mod claims;
+#[cfg(feature = "server")]
 pub mod config;
 #[cfg(feature = "server")]
 pub mod director;

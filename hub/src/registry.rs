@@ -5,18 +5,20 @@
 //! `status/<id>` what it last said. Records are JSON with their format first; `report/<id>` holds a node's last report as
 //! it came (protobuf), apart from the status, so that neither is written again with the other.
 
+mod status;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use holdfast_pki::authority::RefuseAuthority;
 use holdfast_pki::envelope::Envelope;
-use holdfast_proto::ids::{Generation, InvalidId, Name, NodeId, UniqueId};
+use holdfast_proto::ids::{InvalidId, Name, NodeId, UniqueId};
 use holdfast_proto::labels::Labels;
 use holdfast_proto::payload::format_1;
-use holdfast_proto::v1;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+pub use self::status::{InterfaceRecord, InventoryRecord, NodeStatus};
 use crate::store::key::{Entry, Key, Revision, Span};
 use crate::store::txn::CommitError;
 use crate::store::{Store, Unavailable};
@@ -46,135 +48,8 @@ pub struct NodeRecord {
     pub removed_secs: Option<u64>,
 }
 
-/// What a node last said of itself: written when it changes, never for a heartbeat.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct NodeStatus {
-    /// Always 1.
-    #[serde(deserialize_with = "format_1")]
-    pub format: u32,
-    /// The address it was last seen at.
-    pub address: String,
-    /// When that changed, in Unix seconds.
-    pub at_secs: u64,
-    /// Version of its agent.
-    pub agent_version: String,
-    /// Its boot.
-    pub boot_id: String,
-    /// Its machine.
-    pub inventory: InventoryRecord,
-    /// The highest generation it accepted.
-    pub accepted: Option<Generation>,
-    /// The generation in force there.
-    pub confirmed: Option<Generation>,
-    /// The version of its labels.
-    pub labels_version: u64,
-    /// The authority version it reached.
-    pub authority_version: u64,
-    /// The epoch it is in.
-    pub epoch: u64,
-}
-
-/// A machine, as its agent describes it.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct InventoryRecord {
-    /// The operating system's name.
-    pub os: String,
-    /// The kernel's release.
-    pub kernel: String,
-    /// pve-node, vm, lxc or bare.
-    pub kind: String,
-    /// The host's own name.
-    pub hostname: String,
-    /// Its interfaces that have an address.
-    pub interfaces: Vec<InterfaceRecord>,
-    /// Ports that an ssh server listens on.
-    pub ssh_ports: Vec<u16>,
-    /// Peers of established ssh sessions, with the local port.
-    pub ssh_peers: Vec<(std::net::IpAddr, u16)>,
-}
-
-/// A network interface of a machine.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct InterfaceRecord {
-    /// What the machine calls it.
-    pub name: String,
-    /// Its addresses, without loopback and link-local.
-    pub addresses: Vec<std::net::IpAddr>,
-}
-
-/// The most addresses and peers that are kept of one inventory.
-const INVENTORY_LIST_MAX: usize = 64;
-
-impl From<v1::Inventory> for InventoryRecord {
-    /// Takes what can be read and drops the rest: an inventory steers nothing without a signed bound.
-    fn from(wire: v1::Inventory) -> Self {
-        let short = |text: String| text.chars().take(128).collect::<String>();
-        let port = |port: &u32| u16::try_from(*port).ok();
-        Self {
-            os: short(wire.os),
-            kernel: short(wire.kernel),
-            kind: short(wire.kind),
-            hostname: short(wire.hostname),
-            interfaces: wire
-                .interfaces
-                .into_iter()
-                .take(INVENTORY_LIST_MAX)
-                .map(|interface| InterfaceRecord {
-                    name: interface.name.chars().take(15).collect(),
-                    addresses: interface
-                        .addresses
-                        .iter()
-                        .filter_map(|address| address.parse().ok())
-                        .take(INVENTORY_LIST_MAX)
-                        .collect(),
-                })
-                .collect(),
-            ssh_ports: wire
-                .listening_ssh_ports
-                .iter()
-                .filter_map(port)
-                .take(INVENTORY_LIST_MAX)
-                .collect(),
-            ssh_peers: wire
-                .ssh_peers
-                .iter()
-                .filter_map(|peer| Some((peer.address.parse().ok()?, port(&peer.local_port)?)))
-                .take(INVENTORY_LIST_MAX)
-                .collect(),
-        }
-    }
-}
-
-impl From<InventoryRecord> for v1::Inventory {
-    fn from(record: InventoryRecord) -> Self {
-        Self {
-            os: record.os,
-            kernel: record.kernel,
-            kind: record.kind,
-            hostname: record.hostname,
-            interfaces: record
-                .interfaces
-                .into_iter()
-                .map(|interface| v1::Interface {
-                    name: interface.name,
-                    addresses: interface.addresses.iter().map(ToString::to_string).collect(),
-                })
-                .collect(),
-            listening_ssh_ports: record.ssh_ports.into_iter().map(u32::from).collect(),
-            ssh_peers: record
-                .ssh_peers
-                .into_iter()
-                .map(|(address, port)| v1::SshPeer {
-                    address: address.to_string(),
-                    local_port: port.into(),
-                })
-                .collect(),
-        }
-    }
-}
+/// Every node that is not removed, with what it last said.
+pub type Fleet = BTreeMap<NodeId, (NodeRecord, Option<NodeStatus>)>;
 
 /// Why the registry cannot answer or change.
 #[derive(Debug, thiserror::Error)]
@@ -363,7 +238,7 @@ impl Registry {
     ///
     /// # Errors
     /// [`RegistryError`] from the store, or for a record that cannot be read.
-    pub async fn fleet(&self) -> Result<BTreeMap<NodeId, (NodeRecord, Option<NodeStatus>)>, RegistryError> {
+    pub async fn fleet(&self) -> Result<Fleet, RegistryError> {
         let mut statuses: BTreeMap<NodeId, NodeStatus> = BTreeMap::new();
         for entry in self.all("status/").await? {
             let id = entry.key.strip_prefix("status/").unwrap_or_default().parse();

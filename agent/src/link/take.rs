@@ -3,9 +3,9 @@
 use holdfast_pki::envelope::Envelope;
 use holdfast_proto::v1::{self, hub_message};
 
-use super::Link;
 use super::outbox::Outbox;
 use super::serving::Serving;
+use super::{Link, refused};
 use crate::host::Chain;
 use crate::inbox::{Documents, Offer};
 use crate::members;
@@ -66,7 +66,7 @@ impl Link {
                     self.keep_checkpoint(serving, document);
                 }
             }
-            Some(hub_message::Kind::AddressesRefused(_)) => {}
+            Some(hub_message::Kind::AddressesRefused(refused)) => refused::tell(&refused),
             None => {
                 let detail = "this agent does not know this kind of message";
                 serving.up.unsupported(id, detail).await?;

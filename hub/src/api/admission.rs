@@ -37,19 +37,10 @@ pub(super) fn new_node(grant: &JoinGrant, candidate: &Candidate, now_secs: u64) 
 
 /// Makes `node` part of the fleet, if neither its key nor its name is by then.
 pub(super) fn join(txn: Txn, node: &NodeRecord, candidate: &Candidate) -> Txn {
-    let status = NodeStatus {
-        format: 1,
-        address: candidate.address.clone(),
-        at_secs: node.enrolled_secs,
-        agent_version: String::new(),
-        boot_id: candidate.boot_id.clone(),
-        inventory: candidate.inventory.clone(),
-        accepted: None,
-        confirmed: None,
-        labels_version: 0,
-        authority_version: 0,
-        epoch: 0,
-    };
+    let mut status = NodeStatus::new(node.enrolled_secs);
+    status.address = candidate.address.clone();
+    status.boot_id = candidate.boot_id.clone();
+    status.take_inventory(candidate.inventory.clone(), node.enrolled_secs);
     let (node_key, name_key) = (Registry::node_key(&node.id), Registry::name_key(&node.name));
     txn.require(node_key.clone(), Precondition::Absent)
         .require(name_key.clone(), Precondition::Absent)

@@ -5,7 +5,7 @@ use prost::Message as _;
 use tonic::Status;
 
 use super::Link;
-use crate::registry::{InventoryRecord, NodeStatus, Registry, RegistryError, to_record};
+use crate::registry::{NodeStatus, Registry, RegistryError, to_record};
 use crate::store::key::Key;
 use crate::store::txn::Txn;
 
@@ -14,11 +14,12 @@ impl Link {
     pub(super) async fn note_hello(&mut self, hello: v1::NodeHello) -> Result<(), Status> {
         self.accepted = hello.accepted.map(Into::into);
         let address = self.caller.address.ip().to_string();
+        let now = self.hub.clock.unix_secs();
         self.update_status("node hello", |status| {
             status.address = address;
             status.agent_version = hello.agent_version.chars().take(64).collect();
             status.boot_id = hello.boot_id.chars().take(64).collect();
-            status.inventory = hello.inventory.unwrap_or_default().into();
+            status.take_inventory(hello.inventory.unwrap_or_default().into(), now);
             status.accepted = hello.accepted.map(Into::into);
             status.confirmed = hello.confirmed.map(Into::into);
             status.labels_version = hello.labels_version;
@@ -33,9 +34,10 @@ impl Link {
     /// Notes what changed since the node was heard last.
     pub(super) async fn note_heartbeat(&mut self, heartbeat: v1::Heartbeat) -> Result<(), Status> {
         let mut changed = false;
+        let now = self.hub.clock.unix_secs();
         self.update_status("node heartbeat", |status| {
             if let Some(inventory) = heartbeat.inventory {
-                status.inventory = inventory.into();
+                status.take_inventory(inventory.into(), now);
                 changed = true;
             }
             status.accepted = heartbeat.accepted.map(Into::into);
@@ -63,19 +65,7 @@ impl Link {
             .status(&self.node.id)
             .await?
             .map(|held| held.value);
-        let mut status = held.clone().unwrap_or_else(|| NodeStatus {
-            format: 1,
-            address: String::new(),
-            at_secs: 0,
-            agent_version: String::new(),
-            boot_id: String::new(),
-            inventory: InventoryRecord::default(),
-            accepted: None,
-            confirmed: None,
-            labels_version: 0,
-            authority_version: 0,
-            epoch: 0,
-        });
+        let mut status = held.clone().unwrap_or_else(|| NodeStatus::new(0));
         change(&mut status);
         if held.as_ref() == Some(&status) {
             return Ok(());

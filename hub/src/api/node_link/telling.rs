@@ -1,13 +1,16 @@
 //! What a node is told over its link: each thing once, and in the order in which it can use them.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use holdfast_proto::PROTOCOL_VERSION;
+use holdfast_proto::ids::Name;
 use holdfast_proto::v1::{self, hub_message};
 use tonic::Status;
 
 use super::Link;
-use crate::director::{Directions, sets_for};
+use crate::director::{self, Directions, Refusals, sets_for};
 use crate::releases::{self, Release};
 use crate::{epoch, hold, labels};
 
@@ -19,6 +22,7 @@ pub(super) struct Told {
     epoch: u64,
     release: Option<Arc<Release>>,
     sets: Option<v1::AddressSets>,
+    refused: BTreeMap<IpAddr, Name>,
 }
 
 impl Told {
@@ -55,6 +59,7 @@ impl Link {
     /// members, so that the release that needs them finds them there, then the release.
     pub(super) async fn direct(&self, directions: Directions, told: &mut Told) -> Result<(), Status> {
         self.tell_epoch(directions.epoch, told).await?;
+        self.tell_refused(&directions.refusals, told).await?;
         let Some(release) = directions.release else {
             return Ok(());
         };
@@ -119,6 +124,20 @@ impl Link {
             };
             self.say(0, hub_message::Kind::EpochRaise(raise)).await?;
             told.epoch = new;
+        }
+        Ok(())
+    }
+
+    /// Tells the node which of its addresses are refused, whenever that changes.
+    async fn tell_refused(&self, refusals: &Refusals, told: &mut Told) -> Result<(), Status> {
+        let refused = refusals.get(&self.node.id).cloned().unwrap_or_default();
+        if refused != told.refused {
+            let addresses = v1::AddressesRefused {
+                addresses: director::refused_on_the_wire(&refused),
+            };
+            self.say(0, hub_message::Kind::AddressesRefused(addresses))
+                .await?;
+            told.refused = refused;
         }
         Ok(())
     }

@@ -1,3 +1,5 @@
+mod claims;
+
 use holdfast_pki::envelope::Envelope;
 use holdfast_proto::v1::node_link_client::NodeLinkClient;
 use tonic::Code;

@@ -8,11 +8,12 @@ use tonic::Status;
 use super::page_size;
 use crate::acceptor::Caller;
 use crate::api::{Hub, invalid};
+use crate::director;
 use crate::registry::{NodeRecord, Registry, RegistryError, to_record};
 use crate::store::txn::{Precondition, Txn};
 
 impl Hub {
-    pub(super) async fn list_nodes(
+    pub(crate) async fn list_nodes(
         &self,
         _: &Caller,
         request: v1::ListNodesRequest,
@@ -37,7 +38,7 @@ impl Hub {
         })
     }
 
-    pub(super) async fn remove_node(
+    pub(crate) async fn remove_node(
         &self,
         caller: &Caller,
         request: v1::RemoveNodeRequest,
@@ -104,6 +105,9 @@ impl Hub {
             described.labels_version = status.labels_version;
             described.agent_version = status.agent_version;
             described.boot_id = status.boot_id;
+        }
+        if let Some(refused) = self.director.directions().borrow().refusals.get(id) {
+            described.refused_addresses = director::refused_on_the_wire(refused);
         }
         if let Some((address, last_seen_secs)) = seen {
             described.address = address.ip().to_string();

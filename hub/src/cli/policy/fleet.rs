@@ -72,10 +72,17 @@ fn read(node: &v1::Node) -> anyhow::Result<Known<'_>> {
         let addresses = interface.addresses.iter();
         addresses.filter_map(move |address| Some((name, address.parse().ok()?)))
     });
+    let refused: Vec<IpAddr> = node
+        .refused_addresses
+        .iter()
+        .filter_map(|refused| refused.address.parse().ok())
+        .collect();
     Ok(Known {
         node,
         labels: Labels::try_from(node.labels.clone())?,
-        addresses: addresses.collect(),
+        addresses: addresses
+            .filter(|(_, address)| !refused.contains(address))
+            .collect(),
     })
 }
 
