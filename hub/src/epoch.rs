@@ -6,9 +6,9 @@
 use holdfast_pki::authority::{Act, RefuseEnvelope, TrustedAuthority};
 use holdfast_pki::envelope::{Envelope, Verified};
 use holdfast_pki::epoch::EpochRaise;
-use holdfast_proto::ids::{InvalidId, TrustDomain};
+use holdfast_proto::ids::{Digest, InvalidId, TrustDomain};
 
-use crate::registry::{Registry, RegistryError, read_record};
+use crate::registry::{Registry, RegistryError, Versioned, read_record};
 use crate::store::key::{Entry, Key};
 
 const PREFIX: &str = "epoch/";
@@ -44,6 +44,31 @@ pub async fn raises_above(registry: &Registry, held: u64) -> Result<Vec<(u64, En
         }
     }
     Ok(raises)
+}
+
+/// The raise of this digest, with the revision that wrote it, if the fleet has followed it: one more operator may sign it,
+/// for nodes that have yet to follow it when those who signed it first are listed no more.
+///
+/// # Errors
+/// [`RegistryError`] from the store, or for a record that cannot be read.
+pub async fn followed(
+    registry: &Registry,
+    digest: Digest,
+) -> Result<Option<(Key, Versioned<Envelope>)>, RegistryError> {
+    for entry in registry.all(PREFIX).await? {
+        let envelope: Envelope = read_record(&entry)?;
+        if envelope.digest() == digest {
+            let (key, revision) = (entry.key, entry.revision);
+            return Ok(Some((
+                key,
+                Versioned {
+                    value: envelope,
+                    revision,
+                },
+            )));
+        }
+    }
+    Ok(None)
 }
 
 fn number(entry: &Entry) -> Result<u64, RegistryError> {

@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use holdfast_tests::fleet::{Fleet, HUB, PATIENCE, binary};
 use holdfast_tests::need;
 use holdfast_tests::node::Node;
+use holdfast_tests::operator::Operator;
 use holdfast_tests::process::{self, Outcome};
 use holdfast_tests::socket::Reach;
 use holdfast_tests::wait;
@@ -210,5 +211,25 @@ fn release_of_the_old_epoch_is_refused_by_a_node_that_was_away_when_it_was_raise
     })?;
     ensure!(node.json()["epoch"] == 3, "{node}");
     ensure!(fleet.world.reach("web", "db", 5432)? == Reach::Silent);
+    Ok(())
+}
+
+#[test]
+fn raise_is_endorsed_for_a_node_that_was_away_when_its_signer_was_dropped() -> Result<()> {
+    need!(namespaces);
+    let (mut fleet, _) = fleet_and_backup("endorsed")?;
+    let bob = Operator::join(&fleet, "bob", "admin")?;
+    fleet.kill_agent("db");
+    bob.run(&fleet, &["epoch", "raise", "--yes"])?.ok()?;
+    fleet.holdfast(&["status"])?.ok()?;
+    fleet.holdfast(&["epoch", "show"])?.ok()?;
+    fleet.holdfast(&["authority", "remove", "bob", "--yes"])?.ok()?;
+    fleet.holdfast(&["epoch", "endorse"])?.ok()?;
+    let dir = fleet.policy_dir("second", &[("db.yaml", CLOSED)])?;
+    fleet.policy("apply", &dir, &[]).and_then(Outcome::ok)?;
+    fleet.start_agent("db", None)?;
+    fleet.wait_for("db", "be in the second epoch", |node| {
+        node.confirmed().is_some_and(|(epoch, _)| epoch == 2)
+    })?;
     Ok(())
 }

@@ -8,7 +8,7 @@ use holdfast_proto::payload::Payload as _;
 use holdfast_proto::v1;
 use serde_json::json;
 
-use super::cosign::{self, Finished, Place, Proposal};
+use super::cosign::{self, Finished, Place, Proposal, Standing};
 use super::session::Session;
 use super::{Ending, Format, Operator, ask, document, output};
 
@@ -18,6 +18,8 @@ pub(super) enum EpochCommand {
     Show(Show),
     /// Begin the next epoch, and end a hub's hold
     Raise(Raise),
+    /// Sign the raises that lie behind, so that nodes which were away can follow them
+    Endorse(Endorse),
 }
 
 #[derive(Debug, Args)]
@@ -44,11 +46,24 @@ pub(super) struct Raise {
     operator: Operator,
 }
 
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  holdfast authority remove bob && holdfast epoch endorse\n\n\
+    A node that was away follows a raise only if operators signed it who are listed today."
+)]
+pub(super) struct Endorse {
+    #[command(flatten)]
+    place: Place,
+    #[command(flatten)]
+    operator: Operator,
+}
+
 impl EpochCommand {
     pub(super) async fn run(self) -> anyhow::Result<Ending> {
         match self {
             Self::Show(Show { operator }) => show(&operator).await,
             Self::Raise(raise) => raise.run().await,
+            Self::Endorse(endorse) => endorse.run().await,
         }
     }
 }
@@ -108,6 +123,37 @@ impl Raise {
                 output::say(&format!("epoch {} has begun", raise.new));
                 output::remark("next: holdfast policy apply DIR makes its first release");
             }
+        }
+        Ok(Ending::Done)
+    }
+}
+
+impl Endorse {
+    async fn run(self) -> anyhow::Result<Ending> {
+        let mut session = self.operator.session().await?;
+        // Raises that this machine has followed, by whatever signatures they had then.
+        session.epoch().await?;
+        let mut endorsed = 0;
+        for envelope in session.dir().raises()? {
+            if Standing::of(&session.authority, DraftKind::Epoch, &envelope).is_complete() {
+                continue;
+            }
+            let proposal = Proposal {
+                kind: DraftKind::Epoch,
+                envelope,
+                slices: Vec::new(),
+            };
+            output::remark(&document::read(&mut session, &proposal).await?.text());
+            let finished =
+                cosign::finish(&mut session, proposal, &self.operator.signing, &self.place).await?;
+            if let Finished::Waiting(waiting) = finished {
+                return Ok(waiting.tell(self.operator.output));
+            }
+            endorsed += 1;
+        }
+        match self.operator.output {
+            Format::Json => output::json(json!({ "endorsed": endorsed })),
+            Format::Table => output::say(&format!("{endorsed} raises endorsed")),
         }
         Ok(Ending::Done)
     }

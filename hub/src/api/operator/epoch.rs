@@ -1,13 +1,17 @@
 //! The epoch: which it is, and an operator's signed word that it rises.
 
+use holdfast_pki::authority::{Act, TrustedAuthority};
+use holdfast_pki::draft::merge_signatures;
 use holdfast_pki::envelope::Envelope;
+use holdfast_pki::epoch::EpochRaise;
 use holdfast_proto::v1;
 use tonic::{Code, Status};
 
 use crate::acceptor::Caller;
 use crate::api::{Hub, invalid, told};
 use crate::epoch::{self, RefuseRaise};
-use crate::registry::{RegistryError, to_record};
+use crate::registry::{RegistryError, Versioned, to_record};
+use crate::store::key::Key;
 use crate::store::txn::{CommitError, Precondition, Txn};
 use crate::{drafts, hold};
 
@@ -45,6 +49,9 @@ impl Hub {
     ) -> Result<v1::RaiseEpochReply, Status> {
         let envelope: Envelope = request.raise.try_into().map_err(|error| invalid(&error))?;
         let authority = self.authority().await?;
+        if let Some((key, held)) = epoch::followed(&self.registry, envelope.digest()).await? {
+            return self.endorse_raise(caller, &authority, key, held, &envelope).await;
+        }
         let current = epoch::current(&self.registry).await?;
         let raise = epoch::verify(&authority, &envelope, current, self.clock.unix_secs())?;
         let new = raise.value().new;
@@ -73,6 +80,34 @@ impl Hub {
         );
         self.director.fleet_changed();
         self.history_advanced().await;
+        Ok(v1::RaiseEpochReply {})
+    }
+
+    /// Adds signatures to a raise that the fleet has followed. Nothing else changes.
+    async fn endorse_raise(
+        &self,
+        caller: &Caller,
+        authority: &TrustedAuthority,
+        key: Key,
+        held: Versioned<Envelope>,
+        endorsed: &Envelope,
+    ) -> Result<v1::RaiseEpochReply, Status> {
+        let mut merged = held.value;
+        merge_signatures(&mut merged, endorsed);
+        authority
+            .verify::<EpochRaise>(&merged, &Act::Epoch, self.clock.unix_secs())
+            .map_err(RefuseRaise::from)?;
+        let digest = merged.digest();
+        let (id, entry) = self.audit(caller, "endorse epoch", key.to_string(), Some(digest));
+        let txn = Txn::new(&id, &entry)
+            .require(key.clone(), Precondition::Revision(held.revision))
+            .put(key, to_record(&merged))
+            .delete(drafts::key(digest));
+        self.registry
+            .store()
+            .commit(txn)
+            .await
+            .map_err(RegistryError::from)?;
         Ok(v1::RaiseEpochReply {})
     }
 }

@@ -16,6 +16,14 @@ pub(super) fn read(
     let raise: EpochRaise = parse_payload(&envelope.payload)?;
     of_fleet(&raise.trust_domain, fleet)?;
     let EpochRaise { old, new, .. } = raise;
+    if old < held && raise.follows(fleet, old) {
+        return Ok(Reading {
+            title: format!("epoch raise of {fleet}"),
+            lines: vec![format!(
+                "epoch {old} -> {new}, which is behind us: a signature is added for nodes that have yet to follow it"
+            )],
+        });
+    }
     if !raise.follows(fleet, held) {
         return Err(RefuseDocument::Epoch { old, new, held });
     }
@@ -81,9 +89,11 @@ mod tests {
             RefuseDocument::Epoch { .. }
         ));
         assert!(matches!(
-            refused(&raise(1, 2, "lab.example"), 2),
+            refused(&raise(3, 4, "lab.example"), 2),
             RefuseDocument::Epoch { held: 2, .. }
         ));
+        let behind = read(&fleet(), 2, None, &raise(1, 2, "lab.example")).unwrap();
+        assert!(behind.lines[0].contains("behind us"), "{behind:?}");
         assert!(matches!(
             refused(&raise(1, 2, "other.example"), 1),
             RefuseDocument::TrustDomain { .. }
