@@ -5,92 +5,15 @@
 )]
 #![allow(clippy::unwrap_used, reason = "a panic fails the test, and says where")]
 
+mod common;
+
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-struct Hub {
-    dir: tempfile::TempDir,
-    address: SocketAddr,
-}
-
-impl Hub {
-    fn new() -> Self {
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("passphrase"), "correct horse\n").unwrap();
-        Self { dir, address }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn holdfast(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_holdfast"));
-        command
-            .args(words)
-            .env("HOLDFAST_OPERATOR_DIR", self.path("operator"))
-            .env("HOLDFAST_PASSPHRASE_FILE", self.path("passphrase"))
-            .stdin(Stdio::null());
-        command
-    }
-
-    fn init(&self, more: &[&str]) -> Output {
-        let (dir, address) = (self.path("hub"), self.address.to_string());
-        let dir = dir.to_str().unwrap();
-        let words = [
-            "init",
-            "--dir",
-            dir,
-            "--trust-domain",
-            "lab.example",
-            "--listen",
-            &address,
-            "--advertise",
-            &address,
-        ];
-        self.holdfast(&words).args(more).output().unwrap()
-    }
-
-    fn serve(&self) -> Serving {
-        let mut command = self.holdfast(&["serve", "--dir", self.path("hub").to_str().unwrap()]);
-        let mut serving = Serving(command.stderr(Stdio::piped()).spawn().unwrap());
-        wait_until("the hub accepts connections", || {
-            assert!(serving.0.try_wait().unwrap().is_none(), "the hub ended");
-            TcpStream::connect(self.address).is_ok()
-        });
-        serving
-    }
-}
-
-/// Ends with the test, whatever becomes of it.
-struct Serving(Child);
-
-impl Drop for Serving {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let until = Instant::now() + Duration::from_secs(30);
-    while !is_so() {
-        assert!(Instant::now() < until, "not within 30 s: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
-fn text(output: &Output) -> String {
-    [&output.stdout[..], &output.stderr]
-        .concat()
-        .escape_ascii()
-        .to_string()
-}
+use common::{Hub, text, wait_until};
 
 /// Every file below `dir` with its content.
 fn contents(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
@@ -172,6 +95,9 @@ fn an_open_signing_key_must_be_asked_for() {
         "operator/contexts/lab.example/api.pem",
         "hub/ca/node-root.key",
         "hub/ca/issuing.key",
+        "hub/ca/operator-root.key",
+        "hub/ca/operator-issuing.key",
+        "hub/ca/checkpoint.key",
         "hub/store/journal",
     ] {
         assert_eq!(mode(secret), 0o600, "{secret}");
