@@ -11,9 +11,17 @@ use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
+use std::process::Output;
 use std::time::Duration;
 
-use common::{Hub, text, wait_until};
+use common::{Hub, wait_until};
+
+fn text(output: &Output) -> String {
+    [&output.stdout[..], &output.stderr]
+        .concat()
+        .escape_ascii()
+        .to_string()
+}
 
 /// Every file below `dir` with its content.
 fn contents(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {

@@ -176,24 +176,19 @@ where
             let Some(caller) = request.extensions().get::<Caller>().cloned() else {
                 return Ok(Status::internal("the connection carries no caller").into_http());
             };
-            match authorize(&hub, &caller, who).await {
-                Ok(()) => inner.call(request).await,
-                Err(status) => {
-                    let id = caller.id.as_ref().map(ToString::to_string);
-                    tracing::warn!(
-                        rpc,
-                        id,
-                        peer.addr = %caller.address,
-                        reason = status.message(),
-                        "call denied"
-                    );
-                    if denials::is_refusal(&status) {
-                        let on = rpc.trim_start_matches("/holdfast.v1.").to_owned();
-                        hub.denied(rpc, &caller, "call", on).await;
-                    }
-                    Ok(status.into_http())
+            let (response, refused) = match authorize(&hub, &caller, who).await {
+                Ok(()) => {
+                    let response = inner.call(request).await?;
+                    // What is open to anyone notes its own refusals: it knows what was wanted.
+                    let refused = Status::from_header_map(response.headers()).filter(|_| who != Who::Anyone);
+                    (response, refused)
                 }
+                Err(status) => (status.clone().into_http(), Some(status)),
+            };
+            if let Some(status) = refused.filter(denials::is_refusal) {
+                hub.call_denied(rpc, &caller, &status).await;
             }
+            Ok(response)
         })
     }
 }

@@ -44,15 +44,21 @@ impl Denials {
     }
 }
 
-/// Whether `status` refuses what was asked, rather than failing at it.
+/// Whether `status` says that the caller may not, rather than that something failed.
 pub(super) fn is_refusal(status: &Status) -> bool {
-    matches!(
-        status.code(),
-        Code::PermissionDenied | Code::Unauthenticated | Code::AlreadyExists | Code::ResourceExhausted
-    )
+    matches!(status.code(), Code::PermissionDenied | Code::Unauthenticated)
 }
 
 impl Hub {
+    /// Notes that `caller` was refused the call `rpc`.
+    pub(super) async fn call_denied(&self, rpc: &'static str, caller: &Caller, status: &Status) {
+        let id = caller.id.as_ref().map(ToString::to_string);
+        let reason = status.message();
+        tracing::warn!(rpc, id, peer.addr = %caller.address, reason, "call denied");
+        let on = rpc.trim_start_matches("/holdfast.v1.").to_owned();
+        self.denied(rpc, caller, "call", on).await;
+    }
+
     /// Notes that `caller` was refused `rpc`, in which they wanted to do `what` on `on`.
     pub(super) async fn denied(&self, rpc: &'static str, caller: &Caller, what: &str, on: String) {
         if self.denials.admit(rpc, &*self.clock) {

@@ -36,7 +36,8 @@ impl v1::enrollment_server::Enrollment for Service {
             && status.code() != Code::FailedPrecondition
         {
             tracing::warn!(peer.addr = %caller.address, reason = status.message(), "enrolment refused");
-            if denials::is_refusal(status) {
+            let spent_or_taken = matches!(status.code(), Code::ResourceExhausted | Code::AlreadyExists);
+            if denials::is_refusal(status) || spent_or_taken {
                 // Only said to be a grant's: that is what was refused.
                 let on = claimed.map_or_else(|| "grant".to_owned(), |id| format!("grant/{id}"));
                 self.0.denied(ENROLL, &caller, "enroll node", on).await;

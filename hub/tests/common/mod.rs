@@ -78,10 +78,3 @@ pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
         std::thread::sleep(Duration::from_millis(20));
     }
 }
-
-pub(crate) fn text(output: &Output) -> String {
-    [&output.stdout[..], &output.stderr]
-        .concat()
-        .escape_ascii()
-        .to_string()
-}

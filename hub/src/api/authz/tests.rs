@@ -207,10 +207,11 @@ async fn access_ends_with_the_signing_key_that_asked_for_it() {
     hub.may(&bob, STATUS).await.unwrap();
 }
 
-/// What a peer sees who makes a call through the layer.
-async fn call(hub: &TestHub, caller: Option<Caller>, path: &str) -> Code {
-    let inner = tower::service_fn(|_: http::Request<Body>| async {
-        Ok::<_, std::convert::Infallible>(http::Response::new(Body::empty()))
+/// What a peer sees who makes a call through the layer, to a handler that answers `answer`.
+async fn call_to(hub: &TestHub, caller: Option<Caller>, path: &str, answer: Status) -> Code {
+    let inner = tower::service_fn(move |_: http::Request<Body>| {
+        let answer = answer.clone().into_http::<Body>();
+        async { Ok::<_, std::convert::Infallible>(answer) }
     });
     let mut request = http::Request::builder().uri(path).body(Body::empty()).unwrap();
     if let Some(caller) = caller {
@@ -222,6 +223,10 @@ async fn call(hub: &TestHub, caller: Option<Caller>, path: &str) -> Code {
         .await
         .unwrap();
     Status::from_header_map(response.headers()).map_or(Code::Ok, |status| status.code())
+}
+
+async fn call(hub: &TestHub, caller: Option<Caller>, path: &str) -> Code {
+    call_to(hub, caller, path, Status::ok("")).await
 }
 
 #[tokio::test]
@@ -258,4 +263,18 @@ async fn a_refused_call_is_in_the_audit_list() {
         ("call", "Operator/RevokeAccess")
     );
     assert_eq!((entry.at_secs, entry.from.as_str()), (NOW, "10.77.0.9"));
+}
+
+#[tokio::test]
+async fn what_a_handler_refuses_is_in_the_audit_list_and_what_fails_is_not() {
+    const PUBLISH: &str = "/holdfast.v1.Operator/PublishAuthority";
+    let hub = TestHub::new().await;
+    let ann = Some(hub.logged_in("ann", &hub.ann).await);
+    for failed in [Status::aborted("lost"), Status::unavailable("disk")] {
+        call_to(&hub, ann.clone(), PUBLISH, failed).await;
+    }
+    assert!(hub.denied().await.is_empty());
+    let forged = Status::permission_denied("0 good signatures");
+    assert_eq!(call_to(&hub, ann, PUBLISH, forged).await, Code::PermissionDenied);
+    assert_eq!(hub.denied().await[0].on, "Operator/PublishAuthority");
 }
