@@ -20,6 +20,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use crate::acceptor::{self, Listener};
 use crate::api::authz::Authorize;
 use crate::api::denials::{self, Denials};
+use crate::api::show::Turns;
 use crate::api::{self, Hub};
 use crate::authority::Newest;
 use crate::ca::{HUB_LEAF_RENEWAL, HubCa, HubLeaf};
@@ -185,6 +186,7 @@ pub(crate) async fn open(
         challenges: Challenges::new(&*random),
         denials: Denials::default(),
         checkpoints,
+        shows: Turns::default(),
         instance,
         serving_since_secs: clock.unix_secs(),
         clock,

@@ -49,7 +49,7 @@ use crate::releases::publish::publish;
 use crate::releases::{self, ReleaseError};
 use crate::serve::{self, Machine};
 use crate::store::Store;
-use crate::store::audit::{AuditEntry, AuditId, Outcome};
+use crate::store::audit::{AuditEntry, AuditId, Outcome, PENDING};
 use crate::store::key::{Key, Revision, Span};
 use crate::store::memory::MemoryStore;
 use crate::store::txn::Txn;
@@ -383,6 +383,15 @@ impl TestHub {
             Some(hub_message::Kind::Hello(hello)) => (end, hello),
             other => panic!("a hello wanted, got {other:?}"),
         }
+    }
+
+    /// What the audit list says was done.
+    pub(crate) async fn audited(&self) -> Vec<String> {
+        let entries = self.hub.registry.all(PENDING).await.unwrap();
+        let what = entries
+            .iter()
+            .map(|entry| AuditEntry::from_bytes(&entry.value).unwrap().what);
+        what.collect()
     }
 
     /// An audit entry of the test itself.

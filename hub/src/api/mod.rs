@@ -9,7 +9,7 @@ mod enrollment;
 mod login;
 mod node_link;
 mod operator;
-mod show;
+pub mod show;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,6 +28,7 @@ use tokio::sync::watch;
 use tonic::{Code, Request, Status};
 
 use self::denials::Denials;
+use self::show::Turns;
 use crate::acceptor::Caller;
 use crate::authority::Newest;
 use crate::ca::HubCa;
@@ -66,6 +67,8 @@ pub struct Hub {
     pub challenges: Challenges,
     /// How many refusals are written down.
     pub denials: Denials,
+    /// Who shows what this hub does not know.
+    pub shows: Turns,
     /// This run of the hub.
     pub instance: UniqueId,
     /// Since when it serves, in Unix seconds.

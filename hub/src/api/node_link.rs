@@ -146,7 +146,7 @@ impl v1::node_link_server::NodeLink for Service {
 }
 
 impl Hub {
-    async fn node(&self, id: &NodeId) -> Result<NodeRecord, Status> {
+    pub(super) async fn node(&self, id: &NodeId) -> Result<NodeRecord, Status> {
         let node = self.registry.node(id).await?.map(|node| node.value);
         node.filter(|node| node.removed_secs.is_none())
             .ok_or_else(|| Status::permission_denied("this node is not known here, or was removed"))

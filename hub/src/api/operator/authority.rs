@@ -51,6 +51,7 @@ impl Hub {
         tracing::info!(version, digest = %digest, "authority published");
         // From here on it judges every call, and links tell the nodes.
         self.authority().await?;
+        self.history_advanced().await;
         Ok(v1::PublishAuthorityReply {
             release_needs_endorsement: self.release_needs_endorsement(&next).await?,
         })

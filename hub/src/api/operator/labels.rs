@@ -7,6 +7,7 @@ use tonic::{Code, Status};
 
 use crate::acceptor::Caller;
 use crate::api::{Hub, invalid, told};
+use crate::drafts;
 use crate::labels::{self, RefuseChange};
 use crate::registry::{Registry, RegistryError, to_record};
 use crate::store::txn::{Precondition, Txn};
@@ -62,7 +63,8 @@ impl Hub {
         let txn = Txn::new(&id, &entry)
             .require(node_key.clone(), Precondition::Revision(held.revision))
             .put(node_key, to_record(&node))
-            .put(key, to_record(&envelope));
+            .put(key, to_record(&envelope))
+            .delete(drafts::key(verified.digest()));
         self.registry
             .store()
             .commit(txn)
