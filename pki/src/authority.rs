@@ -200,7 +200,10 @@ impl TryFrom<String> for Act {
         Self::REQUIRED
             .into_iter()
             .find(|act| String::from(act.clone()) == text)
-            .ok_or_else(|| format!("'{}' is no act", text.chars().take(40).collect::<String>()))
+            .ok_or_else(|| {
+                let got: String = text.chars().take(40).collect();
+                format!("'{got}' is no act: authority, epoch, release, join, label, stop, action or action/KIND wanted")
+            })
     }
 }
 

@@ -20,7 +20,7 @@ use holdfast_proto::v1;
 use serde_json::{Value, json};
 
 use self::publish::publish;
-pub(super) use self::standing::Standing;
+pub(super) use self::standing::{Standing, names};
 use super::session::Session;
 use super::signer::Signer;
 use super::{Ending, Format, Signing, answered, output};
@@ -123,13 +123,10 @@ pub(super) fn sign(
     };
     if !key.role.may_sign(&kind.act()) {
         if key.role < Role::Proposer {
-            bail!(
-                "a {} signs and proposes nothing: ask an admin for another role",
-                key.role
-            );
+            bail!("a viewer signs and proposes nothing: ask an admin for another role");
         }
         output::remark(&format!(
-            "you are a {}: your signature does not count for this, others must give theirs",
+            "your role is {}: your signature does not count for this, others must give theirs",
             key.role
         ));
         return Ok(());

@@ -14,7 +14,7 @@ use holdfast_proto::v1;
 use serde_json::json;
 
 use self::find::Found;
-use super::cosign::{self, Finished, Place, Standing};
+use super::cosign::{self, Finished, Place, Standing, names};
 use super::document::Reading;
 use super::{Ending, Format, Operator, answered, ask, document, output};
 
@@ -99,19 +99,22 @@ async fn list(operator: &Operator) -> anyhow::Result<Ending> {
             let row = |draft: &Found| {
                 let standing =
                     Standing::of(&session.authority, draft.proposal.kind, &draft.proposal.envelope);
+                let left = match find::is_overtaken(session.known(), &draft.proposal) {
+                    true => "overtaken: discard it".to_owned(),
+                    false => names(&standing.can_sign()),
+                };
                 vec![
                     draft.digest().short(),
                     draft.proposal.kind.as_str().to_owned(),
                     output::clean(&draft.put_by),
                     output::left(now_secs.saturating_sub(draft.at_secs)),
-                    standing.to_string(),
+                    standing.count(),
+                    left,
                 ]
             };
             let rows: Vec<_> = drafts.iter().map(row).collect();
-            output::say(&output::table(
-                &["DRAFT", "KIND", "BY", "AGE", "SIGNATURES"],
-                &rows,
-            ));
+            let head = ["DRAFT", "KIND", "BY", "AGE", "SIGNED", "CAN SIGN"];
+            output::say(&output::table(&head, &rows));
         }
     }
     Ok(Ending::Done)

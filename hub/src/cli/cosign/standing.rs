@@ -20,6 +20,12 @@ struct Ask {
     progress: Progress,
 }
 
+impl Ask {
+    fn signed(&self) -> u32 {
+        u32::try_from(self.progress.signers.len()).unwrap_or(u32::MAX)
+    }
+}
+
 impl Standing {
     /// The standing of a document by the newest authority. A next authority is asked for what it states itself, too.
     pub(in crate::cli) fn of(authority: &TrustedAuthority, kind: DraftKind, envelope: &Envelope) -> Self {
@@ -55,6 +61,15 @@ impl Standing {
             .collect()
     }
 
+    /// How many have signed, of how many: by the version that is furthest from what it asks for.
+    pub(in crate::cli) fn count(&self) -> String {
+        let left = |ask: &&Ask| ask.progress.needed.saturating_sub(ask.signed());
+        let most_left = self.0.iter().max_by_key(left);
+        most_left.map_or_else(String::new, |ask| {
+            format!("{} of {}", ask.signed(), ask.progress.needed)
+        })
+    }
+
     /// The standing in the shape that docs/json.md describes.
     pub(in crate::cli) fn to_json(&self) -> Value {
         let asks = self.0.iter().map(|ask| {
@@ -75,28 +90,29 @@ impl Standing {
 /// For people: `signed by ann (1 of 2); bob, carol can sign`.
 impl fmt::Display for Standing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let signers = names(self.signers());
+        let signers = names(&self.signers());
         if signers.is_empty() {
             f.write_str("signed by nobody yet")?;
         } else {
             write!(f, "signed by {signers}")?;
         }
         for ask in &self.0 {
-            let (signed, needed) = (ask.progress.signers.len(), ask.progress.needed);
+            let (signed, needed) = (ask.signed(), ask.progress.needed);
             match self.0.len() {
                 1 => write!(f, " ({signed} of {needed})")?,
                 _ => write!(f, ", {signed} of {needed} that version {} asks for", ask.version)?,
             }
         }
         if !self.is_complete() {
-            write!(f, "; {} can sign", names(self.can_sign()))?;
+            write!(f, "; {} can sign", names(&self.can_sign()))?;
         }
         Ok(())
     }
 }
 
-fn names(names: BTreeSet<&Name>) -> String {
-    let names: Vec<_> = names.into_iter().map(Name::as_str).collect();
+/// Names in a row.
+pub(in crate::cli) fn names(names: &BTreeSet<&Name>) -> String {
+    let names: Vec<_> = names.iter().map(|name| name.as_str()).collect();
     names.join(", ")
 }
 
@@ -141,6 +157,7 @@ mod tests {
         operators.sign("ann", DraftKind::Authority, &mut envelope);
         let standing = Standing::of(&authority, DraftKind::Authority, &envelope);
         assert!(!standing.is_complete(), "version 1 is content, version 2 is not");
+        assert_eq!(standing.count(), "1 of 2");
         assert_eq!(
             standing.to_string(),
             "signed by ann, 1 of 1 that version 1 asks for, 1 of 2 that version 2 asks for; bob can sign"

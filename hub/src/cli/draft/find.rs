@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use anyhow::{bail, ensure};
 use holdfast_pki::authority::TrustedAuthority;
 use holdfast_pki::draft::DraftKind;
-use holdfast_pki::envelope::Envelope;
+use holdfast_pki::envelope::{Envelope, parse_payload};
 use holdfast_pki::files::Files;
+use holdfast_policy::release::Manifest;
 use holdfast_proto::ids::Digest;
 use holdfast_proto::v1;
 use serde_json::{Value, json};
 
-use crate::cli::cosign::{Proposal, Standing, file};
+use crate::cli::cosign::{Known, Proposal, Standing, file};
 use crate::cli::output;
 use crate::cli::session::Session;
 
@@ -81,6 +82,21 @@ pub(super) fn must_be(proposal: &Proposal, only: Option<DraftKind>) -> anyhow::R
         kind.as_str()
     );
     Ok(())
+}
+
+/// Whether another document of its kind came into force since it was made, so that it never can.
+pub(super) fn is_overtaken(known: Known<'_>, proposal: &Proposal) -> bool {
+    match proposal.kind {
+        DraftKind::Authority => known.authority.read_next(&proposal.envelope).is_err(),
+        DraftKind::Release => {
+            let current = known.context.highest.as_ref().map(|seen| seen.manifest);
+            let is_current = current == Some(proposal.envelope.digest());
+            let manifest = parse_payload::<Manifest>(&proposal.envelope.payload);
+            !is_current && manifest.is_ok_and(|manifest| manifest.previous != current)
+        }
+        // Only the hub knows what is in force of these.
+        DraftKind::Epoch | DraftKind::JoinGrant | DraftKind::Labels => false,
+    }
 }
 
 fn named(drafts: Vec<Found>, what: &str) -> anyhow::Result<Found> {
