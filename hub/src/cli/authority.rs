@@ -203,6 +203,12 @@ impl Making {
     /// Composes the next version, shows it as a co-signer will read it (the proof that it is what was meant), asks, signs.
     async fn ask(self, change: Change, question: &str) -> anyhow::Result<Ending> {
         let mut session = self.operator.session().await?;
+        // While its signers are still listed this machine can verify the current release, and knows it from then on.
+        if let Err(error) = session.release().await {
+            output::remark(&format!(
+                "warning: the current release is not known here: {error:#}"
+            ));
+        }
         let now_secs = session.clock.unix_secs();
         let envelope = compose::next(&session.authority, change, now_secs)?;
         let reading = document::read_authority(&session.authority, &envelope, now_secs)?;

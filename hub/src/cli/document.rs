@@ -190,8 +190,8 @@ async fn read_release(session: &mut Session, proposal: &Proposal) -> anyhow::Res
         current: current.as_ref(),
     };
     if unknown {
-        let highest = session.context.highest.as_ref().map(|seen| seen.generation);
-        return Ok(release::read_whole(&ground, highest, &manifest, &slices)?);
+        let seen = session.context.highest.as_ref();
+        return Ok(release::read_whole(&ground, seen, &manifest, &slices)?);
     }
     Ok(release::read(&ground, &proposal.envelope, &slices)?)
 }

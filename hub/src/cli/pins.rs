@@ -5,7 +5,7 @@
 
 use anyhow::{Context as _, bail, ensure};
 use holdfast_pki::authority::{Act, TrustedAuthority};
-use holdfast_pki::envelope::{Envelope, Verified, parse_payload};
+use holdfast_pki::envelope::{Envelope, parse_payload};
 use holdfast_pki::epoch::EpochRaise;
 use holdfast_proto::v1;
 use holdfast_proto::v1::enrollment_client::EnrollmentClient;
@@ -139,11 +139,14 @@ pub(super) fn kept_epoch(dir: &ContextDir) -> anyhow::Result<u64> {
     Ok(raise.new)
 }
 
-/// The epoch that the hub's raises prove. Raises that were verified here before are known by their digests.
+/// The epoch that the hub's raises prove. Raises that were verified here before are known by their digests. Up to the epoch
+/// that is `proven` otherwise, by a release of it that operators signed, a raise needs no signature of today's operators:
+/// who signed it may have been dropped since.
 pub(super) async fn epoch(
     dir: &ContextDir,
     authority: &TrustedAuthority,
     client: &mut OperatorClient<Channel>,
+    proven: u64,
     now_secs: u64,
 ) -> anyhow::Result<u64> {
     let known = dir.raises()?;
@@ -154,23 +157,26 @@ pub(super) async fn epoch(
         .map(Envelope::try_from)
         .collect::<Result<_, _>>()?;
     let mut epoch = FIRST_EPOCH;
-    for raise in &raises {
-        let seen = known.iter().find(|known| known.digest() == raise.digest());
-        let recalled = seen.and_then(|seen| TrustedAuthority::recall(raise, seen.digest()));
-        let verified: Verified<EpochRaise> = match recalled {
-            Some(recalled) => recalled,
-            None => authority
-                .verify(raise, &Act::Epoch, now_secs)
-                .context("the hub's epoch is not what operators signed")?,
+    for envelope in &raises {
+        let seen = known.iter().any(|known| known.digest() == envelope.digest());
+        let raise = match authority.verify::<EpochRaise>(envelope, &Act::Epoch, now_secs) {
+            Ok(verified) => verified.value().clone(),
+            Err(_) if seen || epoch < proven => parse_payload(&envelope.payload)?,
+            Err(refused) => {
+                return Err(refused).context(
+                    "the hub's epoch is not what operators signed. If whoever raised it was dropped since: an operator \
+                     who has seen that epoch must apply a release in it first",
+                );
+            }
         };
         let trust_domain = &authority.document().trust_domain;
         ensure!(
-            verified.value().follows(trust_domain, epoch),
+            raise.follows(trust_domain, epoch),
             "the hub's epoch raises do not follow one another: {} to {} after {epoch}",
-            verified.value().old,
-            verified.value().new
+            raise.old,
+            raise.new
         );
-        epoch = verified.value().new;
+        epoch = raise.new;
     }
     if raises.len() < known.len() {
         show(dir, client).await?;

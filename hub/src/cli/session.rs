@@ -227,7 +227,8 @@ impl Session {
             Ok(manifest) => Ok(Some(self.slices(&manifest).await?)),
             Err(_) => {
                 output::remark(&format!(
-                    "release {generation}, in force on some node, is not signed as the authority asks now:                      what changes from it is not shown"
+                    "release {generation}, in force on some node, is not signed as the authority asks now: \
+                     what changes from it is not shown"
                 ));
                 Ok(None)
             }
@@ -259,7 +260,12 @@ impl Session {
     /// The epoch that operators' signatures have reached.
     pub(super) async fn epoch(&mut self) -> anyhow::Result<u64> {
         let now_secs = self.clock.unix_secs();
-        pins::epoch(&self.dir, &self.authority, &mut self.client, now_secs).await
+        let proven = self
+            .context
+            .highest
+            .as_ref()
+            .map_or(0, |seen| seen.generation.epoch);
+        pins::epoch(&self.dir, &self.authority, &mut self.client, proven, now_secs).await
     }
 
     /// The slice of this digest.

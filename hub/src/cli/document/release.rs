@@ -13,6 +13,7 @@ use super::{Reading, RefuseDocument, of_fleet};
 use crate::cli::output::left;
 use crate::cli::session::Release;
 use crate::cli::time::date;
+use crate::operator_dir::SeenRelease;
 
 /// What this machine has verified, and a release is held against.
 #[derive(Debug)]
@@ -70,16 +71,29 @@ pub(super) fn read(
 /// Reads the current release whole, for whoever endorses it on a machine that never verified it.
 pub(super) fn read_whole(
     ground: &Ground<'_>,
-    highest: Option<Generation>,
+    seen: Option<&SeenRelease>,
     manifest: &Manifest,
     slices: &BTreeMap<Digest, Slice>,
 ) -> Result<Reading, RefuseDocument> {
     of_fleet(&manifest.trust_domain, &ground.fleet)?;
     let got = manifest.generation();
     // One that this machine knows better is no current release, whatever the hub shows.
-    if let Some(seen) = highest.filter(|seen| *seen >= got) {
+    if let Some(seen) = seen.filter(|seen| seen.generation >= got) {
+        let seen = seen.generation;
         return Err(RefuseDocument::Forgotten { got, seen });
     }
+    let back = manifest.return_to.as_ref().map(|back| match seen {
+        Some(seen) if seen.manifest == back.manifest => {
+            format!(
+                "nodes may go back from it to release {}, verified here",
+                seen.generation
+            )
+        }
+        _ => format!(
+            "! nodes may go back from it to release {}, never seen here",
+            back.manifest
+        ),
+    });
     let mut lines = vec![
         "the hub shows it as the current release; too few of those who sign now have signed it, and this machine has \
          never verified it"
@@ -87,6 +101,7 @@ pub(super) fn read_whole(
         "all of it, as if nothing were in force:".to_owned(),
     ];
     lines.extend(changes(&[], &manifest.slices, slices)?);
+    lines.extend(back);
     Ok(Reading {
         title: format!("release {got} of {}", ground.fleet),
         lines,

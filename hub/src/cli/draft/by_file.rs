@@ -10,44 +10,57 @@ use super::find::Found;
 use super::{Drafted, Signed, find};
 use crate::cli::cosign::{self, Known, Proposal, Standing, Waiting, file};
 use crate::cli::document::{self, Reading};
-use crate::cli::{Ending, ask, output};
-use crate::operator_dir::ContextDir;
+use crate::cli::{Ending, Operator, ask, output};
+use crate::operator_dir::{Context, ContextDir};
+
+/// What this machine has verified of the fleet that is meant.
+struct Here {
+    dir: ContextDir,
+    context: Context,
+    authority: TrustedAuthority,
+}
+
+impl Here {
+    fn open(operator: &Operator) -> anyhow::Result<Self> {
+        let dir = operator.context_dir()?;
+        let context = dir.context()?;
+        let authority = dir.authority(&context.authority)?;
+        Ok(Self {
+            dir,
+            context,
+            authority,
+        })
+    }
+
+    fn known(&self) -> Known<'_> {
+        Known {
+            dir: &self.dir,
+            context: &self.context,
+            authority: &self.authority,
+            now_secs: SystemClock.unix_secs(),
+        }
+    }
+}
 
 /// Reads the document in a file without a hub; none of a kind for which what this machine verified is not enough.
 pub(super) fn read_alone(drafted: &Drafted) -> anyhow::Result<Option<(Found, TrustedAuthority, Reading)>> {
-    let dir: ContextDir = drafted.operator.context_dir()?;
-    let found = find::in_file(dir.files(), Path::new(&drafted.what))?;
-    let context = dir.context()?;
-    let authority = dir.authority(&context.authority)?;
-    let known = Known {
-        dir: &dir,
-        context: &context,
-        authority: &authority,
-        now_secs: SystemClock.unix_secs(),
-    };
-    let reading = document::read_alone(known, &found.proposal)?;
-    Ok(reading.map(|reading| (found, authority, reading)))
+    let here = Here::open(&drafted.operator)?;
+    let found = find::in_file(here.dir.files(), Path::new(&drafted.what))?;
+    let reading = document::read_alone(here.known(), &found.proposal)?;
+    Ok(reading.map(|reading| (found, here.authority, reading)))
 }
 
 /// Reads the document in a file, and signs it there.
 pub(super) async fn sign(signed: Signed, only: Option<DraftKind>) -> anyhow::Result<Ending> {
-    let dir: ContextDir = signed.operator.context_dir()?;
-    let proposal = file::read(dir.files(), Path::new(&signed.what))?;
+    let here = Here::open(&signed.operator)?;
+    let proposal = file::read(here.dir.files(), Path::new(&signed.what))?;
     find::must_be(&proposal, only)?;
-    let context = dir.context()?;
-    let authority = dir.authority(&context.authority)?;
-    let known = Known {
-        dir: &dir,
-        context: &context,
-        authority: &authority,
-        now_secs: SystemClock.unix_secs(),
-    };
-    if let Some(reading) = document::read_alone(known, &proposal)? {
+    if let Some(reading) = document::read_alone(here.known(), &proposal)? {
         output::remark(&format!(
             "read against authority version {}, the newest that this machine has verified",
-            authority.document().version
+            here.authority.document().version
         ));
-        return sign_in_place(known, proposal, &reading, &signed);
+        return sign_in_place(here.known(), proposal, &reading, &signed);
     }
     let mut session = signed.operator.session().await?;
     let reading = document::read(&mut session, &proposal).await?;

@@ -223,3 +223,41 @@ fn a_slice_that_is_not_the_listed_one_is_not_to_be_signed() {
         RefuseDocument::Slice { .. }
     ));
 }
+
+#[test]
+fn a_current_release_that_was_never_verified_here_is_read_whole() {
+    let scene = Scene::new();
+    let before = SeenRelease {
+        generation: scene.current.manifest.value().generation(),
+        manifest: scene.current.manifest.digest(),
+    };
+    let known: BTreeMap<_, _> = slices(AFTER)
+        .into_iter()
+        .map(|slice| (slice.digest(), slice))
+        .collect();
+    let ground = Ground {
+        fleet: fleet(),
+        authority_version: 1,
+        epoch: 1,
+        current: None,
+    };
+    let whole = |manifest: &Manifest, seen| read_whole(&ground, seen, manifest, &known);
+    let reading = whole(&scene.next(), Some(&before)).unwrap();
+    let told = reading.lines.iter().filter(|line| line.starts_with("+ nodes"));
+    assert_eq!(told.count(), 3, "nothing is taken as known");
+    assert_eq!(
+        reading.lines.last().unwrap(),
+        "nodes may go back from it to release 1.3, verified here"
+    );
+    let elsewhere = manifest(4, Some(Digest::of(b"older")), &slices(AFTER));
+    let told = whole(&elsewhere, Some(&before)).unwrap().lines;
+    assert!(
+        told.last().unwrap().starts_with("! nodes may go back from it"),
+        "{told:?}"
+    );
+    let old = manifest(3, None, &slices(AFTER));
+    assert!(matches!(
+        whole(&old, Some(&before)),
+        Err(RefuseDocument::Forgotten { .. })
+    ));
+}
