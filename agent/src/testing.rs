@@ -10,7 +10,8 @@ use holdfast_pki::epoch::EpochRaise;
 use holdfast_pki::grant::{Admission, JoinGrant};
 use holdfast_pki::labels::LabelChange;
 use holdfast_pki::signing_key::SigningKey;
-use holdfast_policy::release::{Manifest, ReturnTo};
+use holdfast_policy::release::{Manifest, ReturnTo, SliceRef};
+use holdfast_policy::slice::Slice;
 use holdfast_proto::ids::{Digest, Generation, NodeId, TrustDomain};
 use holdfast_proto::labels::Labels;
 use holdfast_proto::payload::Payload;
@@ -131,21 +132,37 @@ impl Operators {
         created_secs: u64,
         return_to: Option<ReturnTo>,
     ) -> VerifiedRelease {
-        let manifest = Manifest {
-            kind: Manifest::KIND.to_owned(),
-            format: 1,
-            trust_domain: fleet(),
-            epoch,
-            number,
-            author: "ann".parse().unwrap(),
+        let manifest = self.sign(&Manifest {
             created_secs,
-            authority_version: 1,
-            previous: None,
-            slices: Vec::new(),
             return_to,
-        };
-        let verified = VerifiedManifest::verify(&self.sign(&manifest), &self.authority, NOW).unwrap();
+            ..manifest(epoch, number)
+        });
+        let verified = VerifiedManifest::verify(&manifest, &self.authority, NOW).unwrap();
         verified.complete(&Labels::default(), &[]).unwrap()
+    }
+
+    /// The manifest of a release of these slices.
+    pub(crate) fn manifest(&self, epoch: u64, number: u64, slices: &[Slice]) -> Envelope {
+        self.sign(&Manifest {
+            slices: slices.iter().map(SliceRef::of).collect(),
+            ..manifest(epoch, number)
+        })
+    }
+}
+
+fn manifest(epoch: u64, number: u64) -> Manifest {
+    Manifest {
+        kind: Manifest::KIND.to_owned(),
+        format: 1,
+        trust_domain: fleet(),
+        epoch,
+        number,
+        author: "ann".parse().unwrap(),
+        created_secs: NOW,
+        authority_version: 1,
+        previous: None,
+        slices: Vec::new(),
+        return_to: None,
     }
 }
 

@@ -200,3 +200,6 @@ async fn fetch(hub: &Offering, digest: Digest) -> Result<Option<Vec<u8>>, Status
     }
     Ok(Some(bytes))
 }
+
+#[cfg(test)]
+mod tests;

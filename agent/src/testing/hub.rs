@@ -1,5 +1,6 @@
 //! A hub in memory: real TLS and gRPC over pipes. It answers what a test gives it, and remembers what it was told.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -59,6 +60,8 @@ pub(crate) struct Plot {
     pub(crate) repeats_itself: bool,
     /// What it was asked to begin behind.
     pub(crate) asked: Vec<u64>,
+    /// The slices that it has, by digest.
+    pub(crate) slices: BTreeMap<String, Vec<u8>>,
     /// What it was shown.
     pub(crate) shown: Vec<v1::HigherState>,
     /// Its hello.
@@ -243,7 +246,7 @@ impl Enrollment for FakeHub {
 #[tonic::async_trait]
 impl NodeLink for FakeHub {
     type ConnectStream = ReceiverStream<Result<v1::HubMessage, Status>>;
-    type GetSliceStream = tokio_stream::Empty<Result<v1::SliceChunk, Status>>;
+    type GetSliceStream = tokio_stream::Once<Result<v1::SliceChunk, Status>>;
 
     async fn connect(
         &self,
@@ -268,9 +271,15 @@ impl NodeLink for FakeHub {
 
     async fn get_slice(
         &self,
-        _: Request<v1::GetSliceRequest>,
+        request: Request<v1::GetSliceRequest>,
     ) -> Result<Response<Self::GetSliceStream>, Status> {
-        Err(Status::not_found("no slices here"))
+        let bytes = self.plot().slices.get(&request.into_inner().digest).cloned();
+        let bytes = bytes.ok_or_else(|| Status::not_found("no such slice"))?;
+        Ok(Response::new(tokio_stream::once(Ok(v1::SliceChunk {
+            offset: 0,
+            total: bytes.len() as u64,
+            bytes: bytes.into(),
+        }))))
     }
 
     async fn confirm(&self, _: Request<v1::ConfirmRequest>) -> Result<Response<v1::ConfirmReply>, Status> {
