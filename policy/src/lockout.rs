@@ -1,7 +1,10 @@
 //! Lockouts: what a desired state would cut that an operator or the hub needs.
 //!
 //! Computed from the rules and what the node reported, before anything is sent; the guard on the node is the net below.
+//! Who is in a group that follows the inventory changes without a signature and without a guard, so that no such group may
+//! carry a keep or the way to the hub: both are judged as if these groups were empty.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 
@@ -66,6 +69,8 @@ pub enum Cause {
     Rule(String),
     /// The default, as no rule allows the flow.
     Default,
+    /// The default, as soon as a group that follows the inventory changes: no other rule allows the flow.
+    Moving,
 }
 
 /// Every way that `state` would cut on a node with these facts.
@@ -74,6 +79,7 @@ pub fn find(state: &DesiredState, facts: &NodeFacts) -> Vec<Lockout> {
     let Some(firewall) = &state.firewall else {
         return Vec::new();
     };
+    let lasting = &lasting(firewall, &state.moving);
     let peers = facts.ssh_peers.iter().filter_map(|&(peer, port)| {
         let by = cut(firewall, Direction::Inbound, peer, port)?;
         Some(Lockout::SshPeer { peer, port, by })
@@ -81,7 +87,9 @@ pub fn find(state: &DesiredState, facts: &NodeFacts) -> Vec<Lockout> {
     let closed = facts.ssh_ports.iter().filter(|&&port| is_closed(firewall, port));
     let ports = closed.map(|&port| Lockout::SshPort { port });
     let hubs = facts.hubs.iter().filter_map(|&(address, port)| {
-        let by = cut(firewall, Direction::Outbound, address, port)?;
+        let by = cut(lasting, Direction::Outbound, address, port)?;
+        let open_now = cut(firewall, Direction::Outbound, address, port).is_none();
+        let by = if open_now { Cause::Moving } else { by };
         Some(Lockout::Hub { address, port, by })
     });
     let wanted = state
@@ -89,10 +97,19 @@ pub fn find(state: &DesiredState, facts: &NodeFacts) -> Vec<Lockout> {
         .iter()
         .flat_map(|keep| keep.from.iter().map(|&from| (keep.tcp, from)));
     let keeps = wanted.filter_map(|(port, from)| {
-        let by = cut_off(firewall, port, from)?;
+        let by = cut_off(lasting, port, from)?;
+        let open_now = cut_off(firewall, port, from).is_none();
+        let by = if open_now { Cause::Moving } else { by };
         Some(Lockout::Keep { port, from, by })
     });
     peers.chain(ports).chain(hubs).chain(keeps).collect()
+}
+
+/// What of the firewall lasts whoever is in the `moving` groups. Only allow rules name groups, so this lets less pass.
+fn lasting(firewall: &Firewall, moving: &BTreeSet<String>) -> Firewall {
+    let mut lasting = firewall.clone();
+    lasting.groups.retain(|name, _| !moving.contains(name));
+    lasting
 }
 
 /// What denies the flow, if anything does.
@@ -150,7 +167,7 @@ impl Cause {
     fn mend(&self, allow: &str) -> String {
         match self {
             Self::Rule(origin) => format!("narrow or remove that rule ({origin}); a deny always wins"),
-            Self::Default => format!("add {allow}"),
+            Self::Default | Self::Moving => format!("add {allow}"),
         }
     }
 }
@@ -160,6 +177,9 @@ impl fmt::Display for Cause {
         match self {
             Self::Rule(origin) => write!(f, "denied by the rule at {origin}"),
             Self::Default => f.write_str("no rule allows it and the default denies"),
+            Self::Moving => {
+                f.write_str("no rule allows it but one for a group whose members change without a release")
+            }
         }
     }
 }

@@ -24,6 +24,8 @@ pub struct DesiredState {
     pub firewall: Option<Firewall>,
     /// The ports that must stay reachable, sorted, each once.
     pub keeps: Vec<RenderedKeep>,
+    /// The groups of the firewall that follow the inventory: who is in them changes without a signature.
+    pub moving: BTreeSet<String>,
 }
 
 /// A TCP port that must stay reachable, with its groups resolved.
@@ -52,7 +54,13 @@ pub fn render(slices: &[Slice], members: &AddressSets) -> Result<DesiredState, I
     if sorted.is_empty() {
         return Ok(DesiredState::default());
     }
-    let groups: BTreeMap<_, _> = agreed_groups(&sorted)?
+    let agreed = agreed_groups(&sorted)?;
+    let moving = agreed
+        .iter()
+        .filter(|(_, group)| matches!(group, Group::Selected { .. }))
+        .map(|(name, _)| (*name).to_owned())
+        .collect();
+    let groups: BTreeMap<_, _> = agreed
         .into_iter()
         .map(|(name, group)| (name.to_owned(), resolve(group, members)))
         .collect();
@@ -80,6 +88,7 @@ pub fn render(slices: &[Slice], members: &AddressSets) -> Result<DesiredState, I
             outbound_default,
         }),
         keeps: keeps.into_iter().collect(),
+        moving,
     })
 }
 

@@ -16,6 +16,7 @@ fn desired(firewall: bool) -> DesiredState {
             outbound_default: Verdict::Allow,
         }),
         keeps: vec![],
+        moving: [].into(),
     }
 }
 

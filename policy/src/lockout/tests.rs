@@ -16,6 +16,7 @@ fn state(inbound: Vec<Rule>, outbound: Vec<Rule>) -> DesiredState {
             outbound_default: Verdict::Allow,
         }),
         keeps: Vec::new(),
+        moving: BTreeSet::new(),
     }
 }
 
@@ -136,7 +137,73 @@ fn a_keep_that_the_rules_close_is_named() {
     );
 }
 
+#[test]
+fn a_keep_and_the_way_to_the_hub_that_only_a_moving_group_opens_are_lockouts() {
+    let mut open = state(
+        vec![ssh_from(these(&["web"], &[]))],
+        vec![rule(
+            Verdict::Allow,
+            these(&["web"], &[]),
+            &[tcp(7443, 7443)],
+            "all.yaml:9",
+        )],
+    );
+    let firewall = open.firewall.as_mut().unwrap();
+    firewall.outbound_default = Verdict::Deny;
+    firewall
+        .groups
+        .insert("web".to_owned(), vec![net("10.77.0.0/28")]);
+    open.keeps = vec![RenderedKeep {
+        tcp: 22,
+        from: vec![net("10.77.0.1")],
+    }];
+    assert_eq!(find(&open, &facts()), [], "a literal group may carry them");
+
+    open.moving = ["web".to_owned()].into();
+    let by = |shown: &str, allow: &str| {
+        format!(
+            "{shown}: no rule allows it but one for a group whose members change without a release; add {allow}"
+        )
+    };
+    assert_eq!(
+        shown(&open),
+        [
+            by(
+                "the way to the hub at 10.77.0.10 port 7443 would be cut",
+                "`allow: { tcp: [7443], to: [10.77.0.10] }` under `outbound`"
+            ),
+            by(
+                "the policy keeps tcp 22 from 10.77.0.1, but its own rules close it",
+                "`allow: { tcp: [22], from: [10.77.0.1] }` under `inbound`"
+            ),
+        ]
+    );
+}
+
 proptest! {
+    #[test]
+    fn without_a_lockout_no_members_close_a_keep_or_the_way_to_the_hub(
+        slices in slices(),
+        members in members(),
+        later in members(),
+        hub in addresses(),
+        port in 1..6_u16,
+    ) {
+        let facts = NodeFacts { hubs: vec![(hub, port)], ..NodeFacts::default() };
+        let now = find(&render(&slices, &members).unwrap(), &facts);
+        // What is said of it may change with the members; that it is one does not.
+        let which = |lockouts: &[Lockout]| -> Vec<_> {
+            let way = |lockout: &Lockout| match lockout {
+                Lockout::Keep { port, from, .. } => (*port, *from),
+                Lockout::Hub { address, port, .. } => (*port, IpNet::from(*address)),
+                Lockout::SshPeer { .. } | Lockout::SshPort { .. } => unreachable!("no ssh in the facts"),
+            };
+            lockouts.iter().map(way).collect()
+        };
+        let then = find(&render(&slices, &later).unwrap(), &facts);
+        prop_assert_eq!(which(&now), which(&then));
+    }
+
     #[test]
     fn a_port_is_closed_only_if_no_address_passes(slices in slices(), members in members(), port in 1..6_u16, peer in addresses()) {
         let firewall = render(&slices, &members).unwrap().firewall.unwrap();

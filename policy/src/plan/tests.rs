@@ -18,6 +18,7 @@ fn state(inbound: Vec<Rule>) -> DesiredState {
             tcp: 22,
             from: vec![net("10.77.0.1"), net("10.77.9.0/24")],
         }],
+        moving: ["web".to_owned()].into(),
     }
 }
 
