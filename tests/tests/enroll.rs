@@ -165,7 +165,7 @@ fn enrols_patiently_when_the_hub_comes_up_later() -> Result<()> {
     let token = fleet.token(&["role=db"], &[])?;
     fleet.kill_hub();
     fleet.start_agent("db", Some(&token))?;
-    agent::logged(fleet.agent("db")?, "waiting for the hub")?;
+    agent::logged(fleet.agent("db")?, "not enrolled yet")?;
     fleet.start_hub()?;
     fleet.wait_for("db", "be connected", Node::is_connected).map(drop)
 }
