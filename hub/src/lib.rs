@@ -33,6 +33,8 @@ pub mod director;
 #[cfg(feature = "server")]
 pub mod drafts;
 #[cfg(feature = "server")]
+pub mod endorsement;
+#[cfg(feature = "server")]
 pub mod epoch;
 #[cfg(feature = "server")]
 pub mod hold;

@@ -345,10 +345,26 @@ impl TestHub {
         self.hub.director.fleet_changed();
     }
 
+    /// Puts another key in the place of Ann's.
+    pub(crate) async fn replace_ann(&mut self, key: &SigningKey) {
+        let mut next = self.next_authority(|next| {
+            next.keys[0].id = key.key_id();
+            next.keys[0].public = key.public();
+        });
+        key.sign(Authority::KIND, &mut next);
+        let place = Registry::authority_key(self.authority.version);
+        put(&self.store, &self.clock, place, to_record(&next)).await;
+    }
+
     /// Holds the hub, as a restore does.
     pub(crate) async fn held(&self) {
+        self.held_in(epoch::FIRST).await;
+    }
+
+    /// Holds the hub in `epoch`, as a restore does.
+    pub(crate) async fn held_in(&self, epoch: u64) {
         let findings = BTreeMap::from([(Finding::Restored, "restored from a backup".to_owned())]);
-        let hold = Hold::new(findings, 1, NOW);
+        let hold = Hold::new(findings, epoch, NOW);
         let (id, entry) = self.audit();
         assert!(hold::set(&self.hub.registry, &hold, (&id, &entry)).await.unwrap());
     }

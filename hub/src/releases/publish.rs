@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use holdfast_pki::authority::{Act, TrustedAuthority};
-use holdfast_pki::draft::{DraftKind, keep_good_signatures, merge_signatures};
-use holdfast_pki::envelope::{Envelope, SIGNATURES_MAX, Verified};
+use holdfast_pki::draft::DraftKind;
+use holdfast_pki::envelope::{Envelope, Verified};
 use holdfast_policy::release::Manifest;
 use holdfast_proto::ids::{Digest, Generation};
 
@@ -15,7 +15,7 @@ use super::{CURRENT, Current, Release, ReleaseError, current_record, read_slices
 use crate::registry::{Registry, Versioned, to_record};
 use crate::store::audit::{AuditEntry, AuditId};
 use crate::store::txn::{CommitError, Precondition, Txn};
-use crate::{drafts, epoch, hold};
+use crate::{drafts, endorsement, epoch, hold};
 
 /// Makes a signed manifest the current release.
 ///
@@ -105,24 +105,20 @@ pub async fn endorse(
             current: offered,
         });
     };
-    // The new signatures come first: only so many are looked at, and they are those of today's operators.
-    let mut merged = envelope.clone();
-    keep_good_signatures(&mut merged, DraftKind::Release, authority);
-    merge_signatures(&mut merged, &held.value);
-    merged.signatures.truncate(SIGNATURES_MAX);
-    let verified: Verified<Manifest> = authority.verify(&merged, &Act::Release, now_secs)?;
+    let verified: Verified<Manifest> =
+        endorsement::endorse(authority, DraftKind::Release, &held.value, envelope, now_secs)?;
     let manifest = verified.value().clone();
     let slices = read_slices(registry, &manifest).await?;
-    if merged != held.value {
+    if *verified.envelope() != held.value {
         let key = release_key(offered);
         let txn = begin(audit, offered, verified.digest())
             .require(key.clone(), Precondition::Revision(held.revision))
-            .put(key, to_record(&merged));
+            .put(key, to_record(verified.envelope()));
         commit(registry, txn, offered).await?;
     }
     Ok(Arc::new(Release {
         digest: verified.digest(),
-        envelope: merged,
+        envelope: verified.envelope().clone(),
         manifest,
         slices,
     }))

@@ -1,8 +1,8 @@
 //! The epoch: which it is, and an operator's signed word that it rises.
 
-use holdfast_pki::authority::{Act, TrustedAuthority};
-use holdfast_pki::draft::merge_signatures;
-use holdfast_pki::envelope::Envelope;
+use holdfast_pki::authority::TrustedAuthority;
+use holdfast_pki::draft::DraftKind;
+use holdfast_pki::envelope::{Envelope, Verified};
 use holdfast_pki::epoch::EpochRaise;
 use holdfast_proto::v1;
 use tonic::{Code, Status};
@@ -13,7 +13,7 @@ use crate::epoch::{self, RefuseRaise};
 use crate::registry::{RegistryError, Versioned, to_record};
 use crate::store::key::Key;
 use crate::store::txn::{CommitError, Precondition, Txn};
-use crate::{drafts, hold};
+use crate::{drafts, endorsement, hold};
 
 impl From<RefuseRaise> for Status {
     fn from(error: RefuseRaise) -> Self {
@@ -92,17 +92,18 @@ impl Hub {
         held: Versioned<Envelope>,
         endorsed: &Envelope,
     ) -> Result<v1::RaiseEpochReply, Status> {
-        let mut merged = held.value;
-        merge_signatures(&mut merged, endorsed);
-        authority
-            .verify::<EpochRaise>(&merged, &Act::Epoch, self.clock.unix_secs())
-            .map_err(RefuseRaise::from)?;
-        let digest = merged.digest();
-        let (id, entry) = self.audit(caller, "endorse epoch", key.to_string(), Some(digest));
+        let now = self.clock.unix_secs();
+        let merged: Verified<EpochRaise> =
+            endorsement::endorse(authority, DraftKind::Epoch, &held.value, endorsed, now)
+                .map_err(RefuseRaise::from)?;
+        if *merged.envelope() == held.value {
+            return Ok(v1::RaiseEpochReply {});
+        }
+        let (id, entry) = self.audit(caller, "endorse epoch", key.to_string(), Some(merged.digest()));
         let txn = Txn::new(&id, &entry)
             .require(key.clone(), Precondition::Revision(held.revision))
-            .put(key, to_record(&merged))
-            .delete(drafts::key(digest));
+            .put(key, to_record(merged.envelope()))
+            .delete(drafts::key(merged.digest()));
         self.registry
             .store()
             .commit(txn)

@@ -1,4 +1,5 @@
 use holdfast_pki::epoch::EpochRaise;
+use holdfast_pki::signing_key::SigningKey;
 use holdfast_proto::payload::Payload as _;
 
 use super::*;
@@ -76,9 +77,42 @@ async fn an_operator_who_is_no_admin_raises_no_epoch() {
 }
 
 #[tokio::test]
-async fn a_raise_that_was_made_already_is_told_from_one_that_is_wrong() {
+async fn a_raise_that_was_made_already_changes_nothing_more() {
     let hub = TestHub::new().await;
     raise(&hub, &hub.raise(2)).await.unwrap();
-    let again = raise(&hub, &hub.raise(2)).await.unwrap_err();
-    assert!(again.message().contains("the fleet is at 2"), "{again}");
+    hub.held_in(2).await;
+    let before = hub.hub.registry.revision().await.unwrap();
+    raise(&hub, &hub.raise(2)).await.unwrap();
+    assert_eq!(hub.hub.registry.revision().await.unwrap(), before);
+    let after = shown(&hub).await;
+    assert_eq!((after.epoch, after.hold.as_str()), (2, "restored from a backup"));
+}
+
+#[tokio::test]
+async fn a_raise_is_endorsed_once_its_signer_is_listed_no_more() {
+    let mut hub = TestHub::new().await;
+    raise(&hub, &hub.raise(2)).await.unwrap();
+    let carol = SigningKey::generate();
+    hub.replace_ann(&carol).await;
+    let by_carol = {
+        let mut raise = Envelope::unsigned(hub.raise(2).payload);
+        carol.sign(EpochRaise::KIND, &mut raise);
+        raise
+    };
+    let refused = raise(&hub, &hub.raise(2)).await.unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied, "{refused}");
+    let mut junk = by_carol.clone();
+    SigningKey::generate().sign(EpochRaise::KIND, &mut junk);
+    junk.signatures.reverse();
+    raise(&hub, &junk).await.unwrap();
+
+    let after = shown(&hub).await;
+    let held: Envelope = after.raises[0].clone().try_into().unwrap();
+    let signers: Vec<_> = held.signatures.iter().map(|signature| signature.key_id).collect();
+    assert_eq!(
+        signers,
+        [carol.key_id(), hub.ann.key_id()],
+        "no junk, today's operators first"
+    );
+    assert_eq!(after.epoch, 2);
 }
