@@ -604,4 +604,6 @@ pub enum RefuseEnvelope {
 }
 
 #[cfg(test)]
+mod histories;
+#[cfg(test)]
 mod tests;
