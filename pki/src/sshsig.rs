@@ -119,7 +119,7 @@ fn check(wanted: SshKeyType, public: &[u8], message: &[u8], signature: &[u8]) ->
 
 /// What a token signs for `data`. The counter is not held against earlier ones: who verifies a document may have seen a
 /// later one before it.
-pub(crate) fn signed_by_token(application: &[u8], flags: u8, counter: u32, data: &[u8]) -> Vec<u8> {
+fn signed_by_token(application: &[u8], flags: u8, counter: u32, data: &[u8]) -> Vec<u8> {
     [
         digest(&SHA256, application).as_ref(),
         &[flags],

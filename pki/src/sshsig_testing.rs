@@ -1,7 +1,11 @@
 //! Keys that sign as an ssh-agent's do, for tests: in software, or as a FIDO2 token would (OpenSSH PROTOCOL.u2f).
+//!
+//! What a token signs is put together here once more, from the protocol and not from [`crate::sshsig`]: two that make the
+//! same mistake would agree. `ssh-keygen -Y verify` is asked too, in tests/tests/ssh_keys.rs.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 
 use crate::envelope::{Envelope, Signature, signed_bytes};
@@ -67,7 +71,10 @@ impl SshKey {
             SshKeyType::Ed25519 => put_string(&mut answer, self.pair.sign(data).as_ref()),
             SshKeyType::SkEd25519 => {
                 let counter = self.signatures.fetch_add(1, Ordering::Relaxed) + 1;
-                let signed = sshsig::signed_by_token(self.application.as_bytes(), flags, counter, data);
+                let mut signed = digest(&SHA256, self.application.as_bytes()).as_ref().to_vec();
+                signed.push(flags);
+                signed.extend_from_slice(&counter.to_be_bytes());
+                signed.extend_from_slice(digest(&SHA256, data).as_ref());
                 put_string(&mut answer, self.pair.sign(&signed).as_ref());
                 answer.push(flags);
                 answer.extend_from_slice(&counter.to_be_bytes());

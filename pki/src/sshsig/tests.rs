@@ -113,6 +113,18 @@ fn a_software_keys_signature_is_none_of_a_tokens_key_nor_the_other_way_round() {
     }
 }
 
+/// It would need no touch.
+#[test]
+fn a_software_keys_signature_cannot_be_renamed_to_a_tokens() {
+    let key = SshKey::software();
+    let inner = key.answer(&signed_data(MESSAGE), TOUCHED);
+    let mut renamed = Vec::new();
+    put_string(&mut renamed, SshKeyType::SkEd25519.as_str().as_bytes());
+    renamed.extend_from_slice(&inner[4 + "ssh-ed25519".len()..]);
+    let signature = assemble(key.public(), &renamed);
+    assert!(!Algorithm::SshsigSkEd25519.verify(key.public().blob(), MESSAGE, &signature));
+}
+
 #[test]
 fn a_token_that_was_not_touched_signs_for_nobody() {
     let key = SshKey::token();
