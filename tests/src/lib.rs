@@ -8,6 +8,7 @@
 //! private one that `cargo xtask` enters; what cannot be made there is skipped by name (see [`mod@need`]).
 
 pub mod fleet;
+pub mod fuzz;
 pub mod lab;
 pub mod need;
 pub mod nft;

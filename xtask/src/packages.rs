@@ -27,6 +27,9 @@ pub(crate) const NAMESPACES: &[Package] = &[
 /// What signatures of ssh keys are held against.
 pub(crate) const OPENSSH: &[Package] = &[package("openssh-client", "ssh-keygen")];
 
+/// For libFuzzer.
+pub(crate) const CPP_COMPILER: &[Package] = &[package("g++", "c++")];
+
 /// For booted nodes, and to log in to them.
 pub(crate) const BOOTED_NODES: &[Package] = &[
     package("mmdebstrap", "mmdebstrap"),
