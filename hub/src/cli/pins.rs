@@ -165,7 +165,7 @@ pub(super) async fn epoch(
             Err(refused) => {
                 return Err(refused).context(
                     "the hub's epoch is not what operators signed. If whoever raised it was dropped since: an operator \
-                     who has seen that epoch must apply a release in it first",
+                     who has seen that epoch signs the raise again (`holdfast epoch endorse`)",
                 );
             }
         };
