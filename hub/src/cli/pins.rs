@@ -30,7 +30,7 @@ const EXPIRY_WARNING_SECS: u64 = 60 * 86_400;
 /// How far a hub's versions of the authority reach.
 pub(super) enum Walked {
     /// To this one, at least the one verified before.
-    Reached(TrustedAuthority),
+    Reached(Box<TrustedAuthority>),
     /// Not even to the one verified before.
     HubBehind,
 }
@@ -83,7 +83,7 @@ pub(super) async fn walk(
     if !walked.is_empty() {
         keep(dir, context, &reached, walked)?;
     }
-    Ok(Walked::Reached(reached))
+    Ok(Walked::Reached(Box::new(reached)))
 }
 
 /// Keeps the versions that lead to the one that was `reached`, oldest first, and pins that one.

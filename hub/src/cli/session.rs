@@ -75,11 +75,11 @@ impl Session {
             output::remark(&format!("warning: the API certificate is not renewed: {error:#}"));
         }
         let authority = match pins::walk(&dir, &mut context, &authority, &channel).await? {
-            Walked::Reached(authority) => authority,
+            Walked::Reached(authority) => *authority,
             Walked::HubBehind => {
                 pins::show(&dir, &mut client).await?;
                 match pins::walk(&dir, &mut context, &authority, &channel).await? {
-                    Walked::Reached(authority) => authority,
+                    Walked::Reached(authority) => *authority,
                     Walked::HubBehind => bail!(
                         "the hub does not have authority version {}, which this machine has verified, and did not take it",
                         context.authority.version
@@ -108,7 +108,7 @@ impl Session {
         let channel = connect::connect(&context.hubs, connect::pinned(&known, None, clock.clone())?).await?;
         // The version that lists this operator may be newer than what was verified here.
         let authority = match pins::walk(dir, &mut context, &known, &channel).await? {
-            Walked::Reached(authority) => authority,
+            Walked::Reached(authority) => *authority,
             // It is told so once this operator is in.
             Walked::HubBehind => known,
         };

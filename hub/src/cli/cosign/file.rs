@@ -54,17 +54,21 @@ pub(in crate::cli) enum DraftFileError {
 
 /// Reads a draft. Nothing is known of its signatures then.
 pub(in crate::cli) fn read(files: &dyn Files, path: &Path) -> Result<Proposal, DraftFileError> {
-    let at = || path.to_owned();
     let bytes = files.read(path).map_err(|source| DraftFileError::Io {
         doing: "read",
-        path: at(),
+        path: path.to_owned(),
         source,
     })?;
+    parse(path, &bytes)
+}
+
+fn parse(path: &Path, bytes: &[u8]) -> Result<Proposal, DraftFileError> {
+    let at = || path.to_owned();
     if bytes.len() > BYTES_MAX {
         return Err(DraftFileError::Size(at()));
     }
     let file: DraftFile =
-        serde_json::from_slice(&bytes).map_err(|source| DraftFileError::Content { path: at(), source })?;
+        serde_json::from_slice(bytes).map_err(|source| DraftFileError::Content { path: at(), source })?;
     if file.kind != KIND {
         let kind = file.kind.chars().take(40).collect();
         return Err(DraftFileError::Kind { path: at(), kind });
@@ -113,14 +117,15 @@ pub(in crate::cli) fn write(
 mod tests {
     use super::*;
     use holdfast_pki::files::SystemFiles;
-    use holdfast_policy::parse;
+    use holdfast_policy::parse::load;
+    use proptest::prelude::*;
 
     #[test]
     fn a_draft_reads_back_as_it_was_written_and_nothing_else_reads() {
         let temp = tempfile::tempdir().unwrap();
         let path = temp.path().join("release.draft");
         let text = "policies: [{ select: all, inbound: [{ allow: { tcp: [22], from: [10.77.0.1] } }] }]";
-        let policy = parse::load(&[("all.yaml", text)]).unwrap();
+        let policy = load(&[("all.yaml", text)]).unwrap();
         let proposal = Proposal {
             kind: DraftKind::Release,
             envelope: Envelope::unsigned(b"{}".to_vec()),
@@ -141,6 +146,19 @@ mod tests {
             assert!(written.contains(from), "{from}");
             std::fs::write(&path, written.replacen(from, to, 1)).unwrap();
             assert!(read(&SystemFiles, &path).is_err(), "{to}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_a_file_holds_reading_it_ends(bytes: Vec<u8>, kind in "draft|release", number in 0..3_u8) {
+            let path = Path::new("x.draft");
+            prop_assert!(parse(path, &bytes).is_err());
+            let near = format!(
+                r#"{{"kind":"{kind}","format":{number},"draft_kind":"epoch","envelope":{{"payload":"","signatures":[]}},"slices":[]}}"#
+            );
+            let fits = (kind.as_str(), number) == ("draft", 1);
+            prop_assert_eq!(parse(path, near.as_bytes()).is_ok(), fits, "{}", near);
         }
     }
 }

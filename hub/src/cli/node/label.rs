@@ -189,6 +189,7 @@ impl Label {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn labels(pairs: &[(&str, &str)]) -> Labels {
         let pairs = pairs
@@ -237,6 +238,40 @@ mod tests {
         assert_eq!(refused("", false), RefuseEdit::Nothing);
         for bad in ["role", "=db", "role=", "-", "a b=c", "role=a=b"] {
             assert!(bad.parse::<Edit>().is_err(), "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_no_word_names_stays_as_it_is(
+            held in proptest::collection::btree_map("[a-d]", "[x-z]", 0..4),
+            words in proptest::collection::vec("[a-d]=[x-z]|[a-d]-", 1..4),
+        ) {
+            let held = Labels::try_from(held).unwrap();
+            let edits: Vec<Edit> = words.iter().map(|word| word.parse().unwrap()).collect();
+            let named = |key: &str| words.iter().any(|word| word.starts_with(key));
+            if let Ok(new) = compose(&held, &edits, false) {
+                for key in ["a", "b", "c", "d"] {
+                    let wanted = words.iter().find_map(|word| word.strip_prefix(&format!("{key}=")));
+                    let wanted = if named(key) { wanted } else { held.get(key) };
+                    prop_assert_eq!(new.get(key), wanted, "{}", key);
+                }
+            } else {
+                let drops_none = |word: &String| word.ends_with('-') && held.get(&word[..1]).is_none();
+                let twice = words.iter().enumerate().any(|(n, word)| words[..n].iter().any(|w| w[..1] == word[..1]));
+                prop_assert!(twice || words.iter().any(drops_none), "{:?}", words);
+            }
+        }
+
+        #[test]
+        fn no_word_is_read_but_as_it_is_written(text in "[a-c=-]{1,6}|\\PC{0,12}") {
+            let written = |edit| match edit {
+                Edit::Put(key, value) => format!("{key}={value}"),
+                Edit::Drop(key) => format!("{key}-"),
+            };
+            if let Ok(edit) = text.parse::<Edit>() {
+                prop_assert_eq!(written(edit), text);
+            }
         }
     }
 }
