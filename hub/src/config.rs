@@ -8,6 +8,8 @@ use holdfast_pki::files::Files;
 use holdfast_proto::ids::{TrustDomain, UniqueId};
 use serde::{Deserialize, Serialize};
 
+use crate::store::embedded::JOURNAL;
+
 /// The file's name in the hub's directory. It is written last: where it is, the hub is complete.
 pub const FILE: &str = "hub.toml";
 
@@ -72,6 +74,12 @@ impl HubDir {
         self.0.join("store")
     }
 
+    /// The store's only lasting file.
+    #[must_use]
+    pub fn journal(&self) -> PathBuf {
+        self.store().join(JOURNAL)
+    }
+
     /// The key that signs this hub's checkpoints.
     #[must_use]
     pub fn checkpoint_key(&self) -> PathBuf {
@@ -103,6 +111,20 @@ pub enum CaName {
 }
 
 impl CaName {
+    /// All of them.
+    pub const ALL: [Self; 4] = [
+        Self::NodeRoot,
+        Self::Issuing,
+        Self::OperatorRoot,
+        Self::OperatorIssuing,
+    ];
+
+    /// Whether the hub serves with its key; one that is only needed to make issuing CAs may be kept elsewhere.
+    #[must_use]
+    pub const fn is_served_with(self) -> bool {
+        matches!(self, Self::Issuing | Self::OperatorIssuing)
+    }
+
     const fn as_str(self) -> &'static str {
         match self {
             Self::NodeRoot => "node-root",

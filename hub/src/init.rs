@@ -24,6 +24,7 @@ use crate::ca::HubCa;
 use crate::cli::signer::{NewSigner, Signer};
 use crate::config::{CaName, Config, HubDir, OPERATOR_CERTIFICATE_HOURS};
 use crate::operator_dir::{Context, ContextDir, OperatorDir};
+use crate::place::{absolute, beside, must_be_free, put_in_place};
 use crate::registry::{Registry, to_record};
 use crate::serve::Machine;
 use crate::store::Store as _;
@@ -112,7 +113,7 @@ pub(crate) async fn init(
         let made = machine.files.create_dir(dir);
         made.with_context(|| format!("cannot make {}", dir.display()))?;
     }
-    let (hub_part, operator_part) = (beside(&plan.dir)?, beside(&context)?);
+    let (hub_part, operator_part) = (beside(&plan.dir, "init")?, beside(&context, "init")?);
     let made = build(plan, machine, &key, &hub_part, &operator_part).await;
     if let Err(error) = made {
         // Ours alone: the names carry this process's id.
@@ -120,48 +121,13 @@ pub(crate) async fn init(
         let _ = std::fs::remove_dir_all(&operator_part);
         return Err(error);
     }
-    put_in_place(&operator_part, &context, machine)?;
-    put_in_place(&hub_part, &plan.dir, machine)?;
+    put_in_place(&operator_part, &context, &*machine.files)?;
+    put_in_place(&hub_part, &plan.dir, &*machine.files)?;
     let operator_dir = OperatorDir::new(&plan.operator_dir, machine.files.clone());
     if operator_dir.current()?.is_none() {
         operator_dir.set_current(&plan.context())?;
     }
     Ok(Made::New)
-}
-
-/// A directory that is not there, or empty.
-fn must_be_free(dir: &Path, what: &str) -> anyhow::Result<()> {
-    match std::fs::read_dir(dir) {
-        Ok(mut entries) => match entries.next() {
-            None => Ok(()),
-            Some(_) => bail!(
-                "the {what} {} is not empty; nothing was changed. If an earlier init was cut short, move it away first",
-                dir.display()
-            ),
-        },
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error).with_context(|| format!("cannot look into the {what} {}", dir.display())),
-    }
-}
-
-fn absolute(path: &Path) -> anyhow::Result<PathBuf> {
-    std::path::absolute(path).with_context(|| format!("{} is no path", path.display()))
-}
-
-fn beside(dir: &Path) -> anyhow::Result<PathBuf> {
-    let dir = absolute(dir)?;
-    let name = dir
-        .file_name()
-        .with_context(|| format!("{} cannot be made", dir.display()))?;
-    Ok(dir.with_file_name(format!(".{}.init-{}", name.to_string_lossy(), std::process::id())))
-}
-
-fn put_in_place(part: &Path, place: &Path, machine: &Machine) -> anyhow::Result<()> {
-    // rename(2) takes the place of an empty directory.
-    machine
-        .files
-        .rename(part, &absolute(place)?)
-        .with_context(|| format!("cannot put {} in place", place.display()))
 }
 
 async fn build(

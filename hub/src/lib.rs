@@ -49,9 +49,13 @@ pub mod pace;
 #[cfg(feature = "server")]
 pub mod pending;
 #[cfg(feature = "server")]
+mod place;
+#[cfg(feature = "server")]
 pub mod registry;
 #[cfg(feature = "server")]
 pub mod releases;
+#[cfg(feature = "server")]
+pub mod restore;
 #[cfg(feature = "server")]
 pub mod serve;
 #[cfg(feature = "server")]

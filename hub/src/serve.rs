@@ -155,17 +155,7 @@ pub(crate) async fn open(
     let authority = Newest::reach(registry.clone(), &config.authority).await?;
     let key = checkpoints::load_key(dir, &*files)?;
     let instance = random.unique_id();
-    let entry = AuditEntry {
-        at_secs: clock.unix_secs(),
-        who: format!("spiffe://{}/hub/{}", config.trust_domain, config.hub_id),
-        what: "start hub".to_owned(),
-        on: format!("instance/{instance}"),
-        from: "local".to_owned(),
-        digest: None,
-        outcome: Outcome::Done,
-        correlation_id: random.unique_id(),
-    };
-    let audit = (AuditId::new(&*clock, &*random), entry);
+    let audit = local_audit(config, machine, "start hub", format!("instance/{instance}"));
     let checkpoints =
         Checkpoints::begin(registry.clone(), config, key, instance, (&audit.0, &audit.1)).await?;
     let ca = HubCa::load(dir, config, &*files, clock.clone(), random.clone())?;
@@ -194,6 +184,27 @@ pub(crate) async fn open(
         tasks,
         draining,
     }))
+}
+
+/// The audit entry of something that is done to the hub in its own directory.
+pub(crate) fn local_audit(
+    config: &Config,
+    machine: &Machine,
+    what: &str,
+    on: String,
+) -> (AuditId, AuditEntry) {
+    let Machine { clock, random, .. } = machine;
+    let entry = AuditEntry {
+        at_secs: clock.unix_secs(),
+        who: format!("spiffe://{}/hub/{}", config.trust_domain, config.hub_id),
+        what: what.to_owned(),
+        on,
+        from: "local".to_owned(),
+        digest: None,
+        outcome: Outcome::Done,
+        correlation_id: random.unique_id(),
+    };
+    (AuditId::new(&**clock, &**random), entry)
 }
 
 async fn listen(address: SocketAddr) -> anyhow::Result<Box<dyn Listener>> {

@@ -167,6 +167,39 @@ fn a_hub_drains_on_sigterm_and_a_second_on_its_directory_is_refused() {
     );
 }
 
+#[test]
+fn a_restored_hub_serves_and_tells_that_it_holds() {
+    let hub = Hub::new();
+    assert!(hub.init(&[]).status.success());
+    std::fs::rename(hub.path("hub"), hub.path("backup")).unwrap();
+    let (dir, backup) = (hub.path("hub"), hub.path("backup"));
+    let words = [
+        "restore",
+        "--dir",
+        dir.to_str().unwrap(),
+        "--from",
+        backup.to_str().unwrap(),
+    ];
+    let restored = hub.holdfast(&words).output().unwrap();
+    assert!(
+        restored.status.success() && text(&restored).contains("holdfast epoch raise"),
+        "{}",
+        text(&restored)
+    );
+    let again = hub.holdfast(&words).output().unwrap();
+    assert_eq!(again.status.code(), Some(1), "{}", text(&again));
+
+    let _serving = hub.serve();
+    let hold = || {
+        let shown = hub.holdfast(&["epoch", "show", "-o", "json"]).output().unwrap();
+        text(&shown)
+    };
+    assert!(hold().contains("restored from a backup"), "{}", hold());
+    let raised = hub.holdfast(&["epoch", "raise", "--yes"]).output().unwrap();
+    assert!(raised.status.success(), "{}", text(&raised));
+    assert!(!hold().contains("restored"), "{}", hold());
+}
+
 /// A ClientHello of TLS 1.2 (RFC 5246, section 7.4.1.2): well-formed, but without `supported_versions`.
 fn tls12_client_hello() -> Vec<u8> {
     let mut hello = vec![3, 3];

@@ -88,6 +88,9 @@ enum Command {
     /// Serve the hub in a directory
     #[cfg(feature = "server")]
     Serve(server::Serve),
+    /// Put a copy of a hub's directory in place of a lost one
+    #[cfg(feature = "server")]
+    Restore(server::Restore),
     /// Say how the hub is
     Status(status::Status),
     /// Join tokens, by which machines enrol themselves
@@ -212,6 +215,8 @@ async fn run(command: Command) -> anyhow::Result<Ending> {
         Command::Init(init) => init.run().await,
         #[cfg(feature = "server")]
         Command::Serve(serve) => serve.run().await,
+        #[cfg(feature = "server")]
+        Command::Restore(restore) => restore.run().await,
         Command::Status(status) => status.run().await,
         Command::Token(token) => token.run().await,
         Command::Node(node) => node.run().await,

@@ -1,4 +1,4 @@
-//! `holdfast init` and `holdfast serve`: the two commands that run beside the hub's own files.
+//! `holdfast init`, `serve` and `restore`: the commands that run beside the hub's own files.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -14,6 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::signer::NewKey;
 use super::{Ending, Signing, default_operator_dir, output};
 use crate::init::{self, Made, Plan};
+use crate::restore;
 use crate::serve::{self, Machine};
 
 fn machine() -> Machine {
@@ -129,6 +130,42 @@ impl Serve {
             }
         };
         serve::serve(self.dir, machine(), None, stop).await?;
+        Ok(Ending::Done)
+    }
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  holdfast restore --dir /var/lib/holdfast --from /backup/holdfast-2026-11-20\n\n\
+    Restore the newest copy there is: what happened since it was made is not in it. The hub that serves from it serves no \
+    release until an admin has looked at the fleet and raised the epoch."
+)]
+pub(super) struct Restore {
+    /// The hub's directory, new or empty
+    #[arg(long, value_name = "DIR")]
+    dir: PathBuf,
+    /// A copy of a hub's directory, made while no hub served from it
+    #[arg(long, value_name = "COPY")]
+    from: PathBuf,
+}
+
+impl Restore {
+    pub(super) async fn run(self) -> anyhow::Result<Ending> {
+        let restored = restore::restore(&self.dir, &self.from, &machine()).await?;
+        let release = restored
+            .release
+            .map_or_else(|| "no release".to_owned(), |release| format!("release {release}"));
+        output::say(&format!(
+            "hub of {} restored in {}: epoch {}, {release}",
+            restored.trust_domain,
+            self.dir.display(),
+            restored.epoch
+        ));
+        output::say("it serves no release until an admin has looked at the fleet and raised the epoch");
+        output::say(&format!(
+            "next: holdfast serve --dir {}, then from an operator's machine: holdfast epoch raise",
+            self.dir.display()
+        ));
         Ok(Ending::Done)
     }
 }

@@ -37,7 +37,7 @@ mod writer;
 mod tests;
 
 /// The journal's name in the store's directory.
-const JOURNAL: &str = "journal";
+pub const JOURNAL: &str = "journal";
 
 /// How many commits may wait for the writer, more than one group takes at its largest; the next ones wait in their
 /// callers. At most 256 MiB with transactions of the largest size, 1 MiB with usual ones (under 4 KiB).

@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 
+/// The lock file's name.
+const FILE: &str = "lock";
+
 /// The proof that nobody else works in a directory. Dropping it gives the directory free.
 #[derive(Debug)]
 pub struct DirLock {
@@ -41,7 +44,7 @@ impl DirLock {
     /// # Errors
     /// [`LockError::Held`] while another process, or another part of this one, holds it.
     pub fn acquire(dir: &Path) -> Result<Self, LockError> {
-        let path = dir.join("lock");
+        let path = dir.join(FILE);
         let opened = OpenOptions::new()
             .write(true)
             .create(true)
@@ -65,6 +68,15 @@ impl DirLock {
         }
     }
 
+    /// Whether another process works in `dir`. Leaves no trace there: it may be a backup that nobody should write to.
+    #[must_use]
+    pub fn is_held(dir: &Path) -> bool {
+        let Ok(file) = File::open(dir.join(FILE)) else {
+            return false;
+        };
+        flock(&file, FlockOperation::NonBlockingLockShared) == Err(rustix::io::Errno::WOULDBLOCK)
+    }
+
     /// The locked directory.
     #[must_use]
     pub fn dir(&self) -> &Path {
@@ -79,10 +91,13 @@ mod tests {
     #[test]
     fn a_second_hub_on_the_directory_is_refused_until_the_first_is_gone() {
         let dir = tempfile::tempdir().unwrap();
+        assert!(!DirLock::is_held(dir.path()));
         let first = DirLock::acquire(dir.path()).unwrap();
+        assert!(DirLock::is_held(dir.path()));
         let refused = DirLock::acquire(dir.path()).unwrap_err().to_string();
         assert!(refused.contains("another hub already serves from"), "{refused}");
         drop(first);
+        assert!(!DirLock::is_held(dir.path()));
         DirLock::acquire(dir.path()).unwrap();
     }
 }
