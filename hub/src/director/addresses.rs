@@ -148,7 +148,7 @@ mod tests {
             Known {
                 name: "thief",
                 granted: &["10.0.1.0/24"],
-                interfaces: &[("eth0", "10.0.1.1"), ("eth1", "10.0.0.1")],
+                interfaces: &[("eth0", "10.0.1.1"), ("eth1", "10.0.0.1"), ("eth2", "10.0.0.2")],
                 at_secs: 1,
             },
             Known {
