@@ -20,6 +20,8 @@ use crate::store::key::{Key, Span};
 
 /// The most drafts at once. It bounds the disk, not a promise: calls at the same moment may go a few over.
 pub const DRAFTS_MAX: usize = 64;
+/// The most of them that one operator put: four who go astray leave no place, one does not.
+pub const DRAFTS_OF_ONE_MAX: usize = 16;
 
 const PREFIX: &str = "draft/";
 

@@ -3,10 +3,12 @@
 //! Two shapes are enough: a small file that is replaced whole ([`Files::write_atomic`]), and a log that only grows
 //! ([`Files::open_log`]). Nothing else in the workspace writes what must survive a power cut.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
+
+use rustix::fs::{FlockOperation, OFlags, flock};
 
 /// Where durable state is kept.
 pub trait Files: Send + Sync + std::fmt::Debug {
@@ -59,13 +61,10 @@ impl Files for SystemFiles {
         let mut part = name.to_owned();
         part.push(".part");
         let part = path.with_file_name(part);
-        remove_if_there(&part)?;
+        let mut file = open_part(&part, mode)?;
         let written = (|| {
-            let mut file = OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .mode(mode)
-                .open(&part)?;
+            file.set_len(0)?;
+            file.set_permissions(Permissions::from_mode(mode))?;
             file.write_all(bytes)?;
             file.sync_all()?;
             std::fs::rename(&part, path)
@@ -104,6 +103,27 @@ impl Files for SystemFiles {
             .open(path)?;
         sync_parent(path)?;
         Ok(Box::new(SystemLog(file)))
+    }
+}
+
+/// The part that is to take a file's place, held by this process alone: two commands at once write one after the other.
+fn open_part(part: &Path, mode: u32) -> io::Result<File> {
+    loop {
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(mode)
+            .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
+            .open(part)?;
+        flock(&file, FlockOperation::LockExclusive)?;
+        // Whoever held it before has renamed it meanwhile: then it is no part any more, but the file.
+        match std::fs::symlink_metadata(part) {
+            Ok(there) if there.ino() == file.metadata()?.ino() => return Ok(file),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
     }
 }
 
@@ -151,7 +171,6 @@ impl Log for SystemLog {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn an_atomic_write_replaces_whole_and_keeps_others_out() {
@@ -165,6 +184,25 @@ mod tests {
             std::fs::metadata(&path).unwrap().permissions().mode() & 0o777,
             0o600
         );
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn of_many_writers_at_once_each_writes_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("context.json");
+        std::thread::scope(|scope| {
+            for n in 0..8u8 {
+                let path = &path;
+                scope.spawn(move || {
+                    for _ in 0..20 {
+                        SystemFiles.write_atomic(path, &[n; 5000], 0o600).unwrap();
+                    }
+                });
+            }
+        });
+        let left = SystemFiles.read(&path).unwrap();
+        assert!(left.len() == 5000 && left.iter().all(|byte| *byte == left[0]));
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 

@@ -121,10 +121,22 @@ pub(super) struct Threshold {
     Past its end nodes keep what is in force, and accept nothing new but a newer version.")]
 pub(super) struct Renew {
     /// How long it is good for, from now
-    #[arg(long = "for", value_name = "TIME", default_value = "730d", value_parser = humantime::parse_duration)]
+    #[arg(long = "for", value_name = "TIME", default_value = "730d", value_parser = lifetime)]
     lifetime: Duration,
     #[command(flatten)]
     making: Making,
+}
+
+/// Shorter than a day it would end before all nodes have heard of it; longer than ten years is no end, and the roots live
+/// no longer.
+fn lifetime(text: &str) -> Result<Duration, String> {
+    const DAY: Duration = Duration::from_secs(86_400);
+    let lifetime = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    match lifetime {
+        short if short < DAY => Err("a day at least wanted, such as 730d".to_owned()),
+        long if long > 3653 * DAY => Err("ten years at most wanted, such as 730d".to_owned()),
+        fits => Ok(fits),
+    }
 }
 
 impl AuthorityCommand {

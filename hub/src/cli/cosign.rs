@@ -10,7 +10,7 @@ mod standing;
 
 use std::path::PathBuf;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use holdfast_pki::authority::{Role, TrustedAuthority};
 use holdfast_pki::draft::{DraftKind, merge_signatures};
@@ -84,6 +84,12 @@ pub(super) async fn finish(
     };
     if !complete(session, &proposal) {
         if let Some(path) = &place.draft_file {
+            // It may hold what others have signed.
+            ensure!(
+                !path.exists(),
+                "{} is there already: sign it with `holdfast draft sign`, or give another --draft-file",
+                path.display()
+            );
             file::write(session.dir().files(), path, &proposal)?;
             let waiting = Waiting::new(&session.authority, proposal, Some(path.clone()));
             return Ok(Finished::Waiting(waiting));

@@ -24,7 +24,7 @@ use serde_json::json;
 use self::fleet::NodePlan;
 use super::cosign::{self, Finished, Place};
 use super::session::{Release, Session};
-use super::{Ending, Format, Operator, output};
+use super::{Ending, Format, Operator, epoch, output};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum PolicyCommand {
@@ -333,6 +333,12 @@ impl Apply {
     async fn run(self) -> anyhow::Result<Ending> {
         let policy = load(&self.dir)?;
         let mut session = self.operator.session().await?;
+        // Also where there is nothing to change: the nodes get nothing from a hub that holds.
+        if let Some(reason) = epoch::hold(&mut session).await? {
+            bail!(
+                "this hub holds its releases: {reason}. Look at the fleet, then raise the epoch: `holdfast epoch raise`"
+            );
+        }
         let considered = consider(policy, &mut session).await?;
         considered.warn_of_nobody();
         if considered.complain_of_lockouts() && !self.force {

@@ -2,13 +2,13 @@
 
 use holdfast_pki::authority::Role;
 use holdfast_pki::envelope::Envelope;
-use holdfast_proto::ids::Digest;
+use holdfast_proto::ids::{Digest, Name};
 use holdfast_proto::v1;
 use tonic::Status;
 
 use crate::acceptor::Caller;
 use crate::api::{Hub, calling_operator, invalid};
-use crate::drafts::{self, DRAFTS_MAX, DraftRecord};
+use crate::drafts::{self, DRAFTS_MAX, DRAFTS_OF_ONE_MAX, DraftRecord};
 use crate::registry::{RegistryError, to_record};
 use crate::store::txn::{CommitError, Precondition, Txn};
 
@@ -40,7 +40,7 @@ impl Hub {
                     ("sign draft", Precondition::Revision(held.revision), merged)
                 }
                 None => {
-                    self.must_have_room().await?;
+                    self.must_have_room(&put_by).await?;
                     let new = DraftRecord::new(
                         kind,
                         offered.payload.clone(),
@@ -69,13 +69,22 @@ impl Hub {
         ))
     }
 
-    async fn must_have_room(&self) -> Result<(), Status> {
-        if drafts::all(&self.registry).await?.len() < DRAFTS_MAX {
-            return Ok(());
+    /// Whether `put_by` may leave one more draft. Nobody takes all places, so that a proposer who goes astray cannot keep
+    /// admins from removing him. Of several at the same moment a few may come over.
+    async fn must_have_room(&self, put_by: &Name) -> Result<(), Status> {
+        let waiting = drafts::all(&self.registry).await?;
+        let own = waiting.iter().filter(|draft| draft.put_by == *put_by).count();
+        if own >= DRAFTS_OF_ONE_MAX {
+            return Err(Status::resource_exhausted(format!(
+                "{own} drafts of yours wait already: publish or discard some (`holdfast draft list`)"
+            )));
         }
-        Err(Status::resource_exhausted(format!(
-            "{DRAFTS_MAX} drafts wait already: publish or discard some (`holdfast draft list`)"
-        )))
+        if waiting.len() >= DRAFTS_MAX {
+            return Err(Status::resource_exhausted(format!(
+                "{DRAFTS_MAX} drafts wait already: publish or discard some (`holdfast draft list`)"
+            )));
+        }
+        Ok(())
     }
 
     pub(super) async fn list_drafts(

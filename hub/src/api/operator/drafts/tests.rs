@@ -182,11 +182,18 @@ async fn what_is_no_draft_of_this_fleet_is_refused() {
 #[tokio::test]
 async fn no_more_drafts_wait_than_operators_can_look_through() {
     let hub = TestHub::new().await;
-    for n in 0..DRAFTS_MAX {
-        put(&hub, &signed(&raise(Some(&n.to_be_bytes())), &[])).await;
-    }
     let one_more = signed(&raise(None), &[]);
-    let refused = put_as(&hub, "ann", "epoch", &one_more).await.unwrap_err();
+    for n in 0..DRAFTS_MAX {
+        // No one operator takes all places: each of these has its own share.
+        let by = ["ann", "bob", "pat", "zoe"][n / DRAFTS_OF_ONE_MAX];
+        let draft = signed(&raise(Some(&n.to_be_bytes())), &[]);
+        put_as(&hub, by, "epoch", &draft).await.unwrap();
+        if (n + 1) % DRAFTS_OF_ONE_MAX == 0 {
+            let refused = put_as(&hub, by, "epoch", &one_more).await.unwrap_err();
+            assert_eq!(refused.code(), Code::ResourceExhausted, "{by}");
+        }
+    }
+    let refused = put_as(&hub, "eve", "epoch", &one_more).await.unwrap_err();
     assert_eq!(refused.code(), Code::ResourceExhausted);
     let held = signed(&raise(Some(&0_usize.to_be_bytes())), &[&hub.ann]);
     put(&hub, &held).await;
