@@ -55,3 +55,36 @@ pub fn from_wire(wire: v1::AddressSets) -> AddressSets {
     };
     wire.sets.into_iter().take(GROUPS_MAX).filter_map(set).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use holdfast_pki::files::SystemFiles;
+
+    fn set(members: &str, addresses: &[&str]) -> v1::AddressSet {
+        v1::AddressSet {
+            members: members.to_owned(),
+            addresses: addresses.iter().map(|&address| address.to_owned()).collect(),
+        }
+    }
+
+    #[test]
+    fn members_are_kept_by_selector_and_interfaces_and_read_back() {
+        let sets = vec![
+            set("role=web", &["10.0.0.1"]),
+            set("role=web on docker0", &["10.0.0.2", "nonsense"]),
+            set("role=web on eth1,eth0", &["10.0.0.3"]),
+            set("ROLE", &["10.0.0.4"]),
+        ];
+        let members = from_wire(v1::AddressSets { sets });
+        let kept: Vec<_> = members
+            .iter()
+            .map(|(members, addresses)| format!("{members}: {addresses:?}"))
+            .collect();
+        assert_eq!(kept, ["role=web: {10.0.0.1}", "role=web on docker0: {10.0.0.2}"]);
+
+        let dir = tempfile::tempdir().unwrap();
+        save(&members, dir.path(), &SystemFiles).unwrap();
+        assert_eq!(load(dir.path(), &SystemFiles), members);
+    }
+}

@@ -105,7 +105,11 @@ fn a_change_dies_with_its_agent(fleet: &Fleet, node: &BootedNode) -> Result<()> 
     let enrolled = fleet.wait_for(NAME, "be connected", Node::is_connected)?;
     let inventory = &enrolled.json()["inventory"];
     assert_eq!(inventory["os"], "Debian GNU/Linux 12 (bookworm)", "{inventory}");
-    for (list, wanted) in [("listening_ssh_ports", "22"), ("ssh_peers", "10.77.0.1")] {
+    for (list, wanted) in [
+        ("listening_ssh_ports", "22"),
+        ("ssh_peers", "10.77.0.1"),
+        ("interfaces", "eth0"),
+    ] {
         assert!(
             inventory[list].to_string().contains(wanted),
             "no {wanted} in {inventory}"
