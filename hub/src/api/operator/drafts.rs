@@ -40,7 +40,7 @@ impl Hub {
                     ("sign draft", Precondition::Revision(held.revision), merged)
                 }
                 None => {
-                    self.must_have_room(&put_by).await?;
+                    self.must_have_room(put_by).await?;
                     let new = DraftRecord::new(
                         kind,
                         offered.payload.clone(),
