@@ -66,9 +66,7 @@ impl Director {
     /// Makes `release` the one that links offer, unless a newer one already is.
     pub fn publish(&self, release: Arc<Release>) {
         let mut published = self.published.lock().unwrap_or_else(PoisonError::into_inner);
-        // The same one with more signatures is newer as well.
-        let age = |release: &Release| (release.manifest.generation(), release.envelope.signatures.len());
-        if published.as_ref().is_none_or(|held| age(held) < age(&release)) {
+        if published.as_ref().is_none_or(|held| is_news(&release, held)) {
             *published = Some(release);
         }
         self.changed.notify_one();
@@ -156,6 +154,13 @@ fn group_members(release: Option<&Release>, fleet: &Fleet, claims: &Claims) -> A
         .map(|(labels, addresses)| Candidate { labels, addresses })
         .collect();
     members::resolve(wanted, &candidates)
+}
+
+/// Whether `release` is above `held`, or the same with a signature that `held` lacks.
+fn is_news(release: &Release, held: &Release) -> bool {
+    let (old, new) = (held.manifest.generation(), release.manifest.generation());
+    let lacking = |signature| !held.envelope.signatures.contains(signature);
+    new > old || (new == old && release.envelope.signatures.iter().any(lacking))
 }
 
 /// The part of `members` that a node with these labels needs for `release`, as it goes down its link.

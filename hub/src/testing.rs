@@ -1,52 +1,35 @@
 //! A hub over a store in memory, with operators whose keys the test holds: for the tests of what the hub decides.
 
 pub(crate) mod access;
+mod deeds;
+mod link;
 mod yielding;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
 
 use holdfast_pki::authority::{Act, Authority, AuthorityKey, AuthorityPin, Role};
 use holdfast_pki::clock::TestClock;
-use holdfast_pki::csr;
 use holdfast_pki::envelope::{Algorithm, Envelope};
-use holdfast_pki::epoch::EpochRaise;
 use holdfast_pki::files::SystemFiles;
-use holdfast_pki::grant::{Admission, JoinGrant};
-use holdfast_pki::labels::LabelChange;
 use holdfast_pki::random::SystemRandom;
 use holdfast_pki::signing_key::SigningKey;
 use holdfast_pki::spiffe::{Identity, SpiffeId};
-use holdfast_policy::release::{Manifest, SliceRef};
-use holdfast_proto::PROTOCOL_VERSION;
-use holdfast_proto::ids::{Digest, Generation, NodeId, TrustDomain};
+use holdfast_proto::ids::{Digest, TrustDomain};
 use holdfast_proto::labels::Labels;
 use holdfast_proto::payload::Payload;
-use holdfast_proto::v1::node_link_client::NodeLinkClient;
-use holdfast_proto::v1::{self, hub_message, node_message};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use serde::Serialize;
-use tokio::sync::{mpsc, watch};
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::Streaming;
-use tonic::body::Body;
-use tower::util::BoxCloneService;
-use tower::{Layer as _, ServiceExt as _};
+use tokio::sync::watch;
 
 use self::yielding::Yielding;
 use crate::acceptor::Caller;
-use crate::api::authz::Authorize;
-use crate::api::{self, Hub};
+use crate::api::Hub;
 use crate::cli::signer::NewSigner;
 use crate::config::{CaName, Config, HubDir};
-use crate::hold::{Finding, Hold};
 use crate::init::{self, Plan};
-use crate::registry::{NodeRecord, Registry, to_record};
-use crate::releases::publish::publish;
-use crate::releases::{self, ReleaseError};
+use crate::registry::{Registry, to_record};
 use crate::serve::{self, Machine};
 use crate::store::Store;
 use crate::store::audit::{AuditEntry, AuditId, Outcome, PENDING};
@@ -54,7 +37,6 @@ use crate::store::key::{Key, Revision, Span};
 use crate::store::memory::MemoryStore;
 use crate::store::txn::Txn;
 use crate::tasks::Tasks;
-use crate::{epoch, hold, labels as node_labels};
 
 /// When the tests' clocks begin.
 pub(crate) const NOW: u64 = 1_800_000_000;
@@ -198,153 +180,6 @@ impl TestHub {
         signed(&self.authority, &[&self.ann])
     }
 
-    /// A join grant that Bob signed, in the hub's store. Its token's secret is [`SECRET`].
-    pub(crate) async fn grant(&self, uses: u32, admission: Admission) -> JoinGrant {
-        let grant = JoinGrant {
-            kind: JoinGrant::KIND.to_owned(),
-            format: JoinGrant::FORMAT,
-            trust_domain: fleet(),
-            id: self.hub.random.unique_id(),
-            uses,
-            not_after_secs: NOW + 3600,
-            labels: labels(&[("role", "db")]),
-            name_pattern: "*".parse().unwrap(),
-            within: Vec::new(),
-            least_generation: Generation { epoch: 1, number: 0 },
-            admission,
-            secret_digest: Digest::of(&SECRET),
-        };
-        let envelope = signed(&grant, &[&self.bob]);
-        put(
-            &self.store,
-            &self.clock,
-            Registry::grant_key(&grant.id),
-            to_record(&envelope),
-        )
-        .await;
-        grant
-    }
-
-    /// What a new machine with the grant's token asks.
-    pub(crate) fn enroll_request(grant: &JoinGrant, name: &str) -> v1::EnrollRequest {
-        v1::EnrollRequest {
-            grant_id: grant.id.to_string(),
-            secret: SECRET.to_vec().into(),
-            csr_der: csr::create(&csr::new_key().unwrap()).unwrap().to_vec().into(),
-            name: name.to_owned(),
-            boot_id: "boot-1".to_owned(),
-            inventory: Some(v1::Inventory {
-                hostname: name.to_owned(),
-                ..v1::Inventory::default()
-            }),
-        }
-    }
-
-    /// A node that enrolled by a grant of its own, with the labels `role=db`.
-    pub(crate) async fn enrolled(&self, name: &str) -> NodeRecord {
-        let grant = self.grant(1, Admission::Automatic).await;
-        let request = Self::enroll_request(&grant, name);
-        self.hub.enroll(&caller(None), request).await.unwrap();
-        let node = self.hub.registry.node_named(&name.parse().unwrap()).await;
-        node.unwrap().unwrap().value
-    }
-
-    /// A manifest with one slice, for everybody; the slice is in the store.
-    pub(crate) async fn manifest(&self, generation: Generation, previous: Option<Digest>) -> Manifest {
-        let text = format!(
-            "policies:\n  - select: all\n    inbound:\n      - allow: {{ tcp: [{}], from: any }}\n",
-            1000 + generation.number
-        );
-        let policy = holdfast_policy::parse::load(&[("all.yaml".to_owned(), text)]).unwrap();
-        let slices = policy.slices();
-        for slice in slices {
-            let audit = self.audit();
-            releases::write_slice(
-                &self.hub.registry,
-                slice.digest(),
-                &slice.to_bytes(),
-                (&audit.0, &audit.1),
-            )
-            .await
-            .unwrap();
-        }
-        Manifest {
-            kind: Manifest::KIND.to_owned(),
-            format: Manifest::FORMAT,
-            trust_domain: fleet(),
-            epoch: generation.epoch,
-            number: generation.number,
-            author: "ann".parse().unwrap(),
-            created_secs: NOW,
-            authority_version: self.authority.version,
-            previous,
-            slices: slices.iter().map(SliceRef::of).collect(),
-            return_to: None,
-        }
-    }
-
-    /// Publishes as the API does.
-    pub(crate) async fn publish(&self, envelope: &Envelope) -> Result<Digest, ReleaseError> {
-        let authority = self.hub.authority.look().await?;
-        let (id, entry) = self.audit();
-        let registry = &self.hub.registry;
-        let release = publish(registry, &authority, envelope, NOW, (&id, &entry)).await?;
-        let digest = release.digest;
-        self.hub.director.publish(release);
-        Ok(digest)
-    }
-
-    /// The release of this number in the epoch, signed by Ann and published; its manifest's digest.
-    pub(crate) async fn released(&self, epoch: u64, number: u64, previous: Option<Digest>) -> Digest {
-        let manifest = self.manifest(Generation { epoch, number }, previous).await;
-        self.publish(&signed(&manifest, &[&self.ann])).await.unwrap()
-    }
-
-    /// Gives a node the labels `role=<role>`, signed by Bob, as the API does.
-    pub(crate) async fn relabelled(&self, node: &NodeId, role: &str) {
-        let held = self.hub.registry.node(node).await.unwrap().unwrap().value;
-        let previous = node_labels::document(&self.hub.registry, &held).await.unwrap();
-        let change = LabelChange {
-            kind: LabelChange::KIND.to_owned(),
-            format: LabelChange::FORMAT,
-            trust_domain: fleet(),
-            node: *node,
-            version: held.labels_version + 1,
-            previous: previous.digest(),
-            labels: labels(&[("role", role)]),
-        };
-        let request = v1::PublishLabelsRequest {
-            document: Some((&signed(&change, &[&self.bob])).into()),
-        };
-        self.hub
-            .publish_labels(&self.operator("bob"), request)
-            .await
-            .unwrap();
-    }
-
-    /// A raise from the epoch before to `new`, signed by Ann.
-    pub(crate) fn raise(&self, new: u64) -> Envelope {
-        let raise = EpochRaise {
-            kind: EpochRaise::KIND.to_owned(),
-            format: EpochRaise::FORMAT,
-            trust_domain: fleet(),
-            old: new - 1,
-            new,
-            checkpoint: None,
-        };
-        signed(&raise, &[&self.ann])
-    }
-
-    /// Raises the epoch as the API does.
-    pub(crate) async fn raised(&self, new: u64) {
-        let (id, entry) = self.audit();
-        let txn = Txn::new(&id, &entry)
-            .put(epoch::key(new), to_record(&self.raise(new)))
-            .delete(hold::KEY);
-        self.store.commit(txn).await.unwrap();
-        self.hub.director.fleet_changed();
-    }
-
     /// Puts another key in the place of Ann's.
     pub(crate) async fn replace_ann(&mut self, key: &SigningKey) {
         let mut next = self.next_authority(|next| {
@@ -354,51 +189,6 @@ impl TestHub {
         key.sign(Authority::KIND, &mut next);
         let place = Registry::authority_key(self.authority.version);
         put(&self.store, &self.clock, place, to_record(&next)).await;
-    }
-
-    /// Holds the hub, as a restore does.
-    pub(crate) async fn held(&self) {
-        self.held_in(epoch::FIRST).await;
-    }
-
-    /// Holds the hub in `epoch`, as a restore does.
-    pub(crate) async fn held_in(&self, epoch: u64) {
-        let findings = BTreeMap::from([(Finding::Restored, "restored from a backup".to_owned())]);
-        let hold = Hold::new(findings, epoch, NOW);
-        let (id, entry) = self.audit();
-        assert!(hold::set(&self.hub.registry, &hold, (&id, &entry)).await.unwrap());
-    }
-
-    /// The hub's services as `caller` reaches them, without a network between.
-    pub(crate) fn door(&self, caller: Caller) -> Door {
-        let services = Authorize(self.hub.clone()).layer(api::router(&self.hub));
-        BoxCloneService::new(services.map_request(move |mut request: http::Request<Body>| {
-            request.extensions_mut().insert(caller.clone());
-            request
-        }))
-    }
-
-    /// A node's link after its hello, and the hub's.
-    pub(crate) async fn link(&self, node: NodeId, hello: v1::NodeHello) -> (NodeEnd, v1::HubHello) {
-        let (up, uplink) = mpsc::channel(16);
-        let message = v1::NodeMessage {
-            request_id: 1,
-            kind: Some(node_message::Kind::Hello(v1::NodeHello {
-                protocol_versions: vec![PROTOCOL_VERSION],
-                ..hello
-            })),
-        };
-        up.send(message).await.unwrap();
-        let mut client = NodeLinkClient::new(self.door(caller(Some(Identity::Node(node)))));
-        let down = client.connect(ReceiverStream::new(uplink)).await.unwrap();
-        let mut end = NodeEnd {
-            _up: up,
-            down: down.into_inner(),
-        };
-        match end.next().await {
-            Some(hub_message::Kind::Hello(hello)) => (end, hello),
-            other => panic!("a hello wanted, got {other:?}"),
-        }
     }
 
     /// What the audit list says was done.
@@ -438,23 +228,6 @@ pub(crate) async fn backup(
         copy.commit(txn).await.unwrap();
     }
     Arc::new(copy)
-}
-
-/// The hub's services without a network.
-pub(crate) type Door = BoxCloneService<http::Request<Body>, http::Response<Body>, Infallible>;
-
-/// A node's end of its link.
-pub(crate) struct NodeEnd {
-    _up: mpsc::Sender<v1::NodeMessage>,
-    down: Streaming<v1::HubMessage>,
-}
-
-impl NodeEnd {
-    /// The next thing that the hub says; none if it is silent for longer than the director takes to settle.
-    pub(crate) async fn next(&mut self) -> Option<hub_message::Kind> {
-        let next = tokio::time::timeout(Duration::from_millis(500), self.down.message()).await;
-        next.ok()?.unwrap()?.kind
-    }
 }
 
 fn node_root(dir: &HubDir) -> Digest {

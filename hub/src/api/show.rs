@@ -23,7 +23,7 @@ use crate::acceptor::Caller;
 use crate::registry::{Registry, RegistryError, to_record};
 use crate::store::key::Key;
 use crate::store::txn::{CommitError, Precondition, Txn};
-use crate::{epoch, hold, releases};
+use crate::{drafts, epoch, hold, releases};
 
 /// How long the next chunk may take, so that a peer which sends nothing does not keep its turn.
 const CHUNK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -90,7 +90,8 @@ impl Hub {
             let (id, entry) = self.audit(caller, what, key.to_string(), Some(envelope.digest()));
             let txn = Txn::new(&id, &entry)
                 .require(key.clone(), Precondition::Absent)
-                .put(key, to_record(envelope));
+                .put(key, to_record(envelope))
+                .delete(drafts::key(envelope.digest()));
             match self.registry.store().commit(txn).await {
                 Ok(_) => {}
                 Err(CommitError::Conflict { .. }) => break,

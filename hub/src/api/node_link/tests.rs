@@ -1,11 +1,12 @@
 mod claims;
 
+use holdfast_pki::checkpoint::Checkpoint;
 use holdfast_pki::envelope::Envelope;
 use holdfast_proto::v1::node_link_client::NodeLinkClient;
 use tonic::Code;
 
 use super::*;
-use crate::testing::{NodeEnd, TestHub, backup, caller};
+use crate::testing::{TestHub, backup, caller, signed};
 
 fn hello(epoch: u64) -> v1::NodeHello {
     v1::NodeHello {
@@ -14,28 +15,6 @@ fn hello(epoch: u64) -> v1::NodeHello {
         authority_version: 1,
         ..v1::NodeHello::default()
     }
-}
-
-/// The epochs, offers and labels that the hub tells, in order, until it is silent; members left out.
-async fn told(end: &mut NodeEnd) -> Vec<String> {
-    let mut told = Vec::new();
-    while let Some(kind) = end.next().await {
-        let (what, document) = match kind {
-            hub_message::Kind::EpochRaise(raise) => ("epoch", raise.document),
-            hub_message::Kind::ReleaseOffer(offer) => ("release", offer.manifest),
-            hub_message::Kind::LabelChange(change) => ("labels", change.document),
-            _ => continue,
-        };
-        let envelope: Envelope = document.try_into().unwrap();
-        let document: serde_json::Value = serde_json::from_slice(&envelope.payload).unwrap();
-        let number = match what {
-            "epoch" => document["new"].to_string(),
-            "labels" => document["version"].to_string(),
-            _ => format!("{}.{}", document["epoch"], document["number"]),
-        };
-        told.push(format!("{what} {number}"));
-    }
-    told
 }
 
 #[tokio::test]
@@ -71,7 +50,7 @@ async fn a_node_is_told_every_raise_that_it_missed_in_order_before_a_release() {
     }
     hub.released(4, 1, Some(last)).await;
     let (mut end, _) = hub.link(node.id, hello(2)).await;
-    assert_eq!(told(&mut end).await, ["epoch 3", "epoch 4", "release 4.1"]);
+    end.hears(&["epoch 3", "epoch 4", "release 4.1"]).await;
 }
 
 #[tokio::test]
@@ -80,10 +59,10 @@ async fn a_raise_on_a_living_link_comes_before_the_first_release_of_its_epoch() 
     let node = hub.enrolled("db-1").await;
     let last = hub.released(1, 4, None).await;
     let (mut end, _) = hub.link(node.id, hello(1)).await;
-    assert_eq!(told(&mut end).await, ["release 1.4"]);
+    end.hears(&["release 1.4"]).await;
     hub.raised(2).await;
     hub.released(2, 1, Some(last)).await;
-    assert_eq!(told(&mut end).await, ["epoch 2", "release 2.1"]);
+    end.hears(&["epoch 2", "release 2.1"]).await;
 }
 
 #[tokio::test]
@@ -93,7 +72,7 @@ async fn a_release_of_the_epoch_before_is_not_offered_any_more() {
     hub.released(1, 4, None).await;
     hub.raised(2).await;
     let (mut end, _) = hub.link(node.id, hello(2)).await;
-    assert_eq!(told(&mut end).await, [""; 0]);
+    end.hears(&[]).await;
 }
 
 #[tokio::test]
@@ -109,12 +88,12 @@ async fn under_a_hold_nothing_is_offered_and_no_slice_is_served() {
         client.get_slice(v1::GetSliceRequest { digest }).await.map(|_| ())
     };
     let (mut end, _) = hub.link(node.id, hello(1)).await;
-    assert_eq!(told(&mut end).await, ["release 1.1"]);
+    end.hears(&["release 1.1"]).await;
     slice().await.unwrap();
 
     hub.held().await;
     let (mut end, _) = hub.link(node.id, hello(1)).await;
-    assert_eq!(told(&mut end).await, [""; 0]);
+    end.hears(&[]).await;
     let refused = slice().await.unwrap_err();
     assert_eq!(refused.code(), Code::FailedPrecondition);
     assert!(refused.message().contains("holdfast epoch raise"), "{refused}");
@@ -130,7 +109,7 @@ async fn a_nodes_unsigned_word_offers_nothing_older_and_holds_nothing() {
         ..hello(9)
     };
     let (mut end, _) = hub.link(node.id, claims).await;
-    assert_eq!(told(&mut end).await, [""; 0]);
+    end.hears(&[]).await;
     assert_eq!(hold::read(&hub.hub.registry).await.unwrap(), None);
 }
 
@@ -142,13 +121,13 @@ async fn a_node_with_old_labels_is_told_the_newest_before_anything_else() {
     hub.relabelled(&node.id, "web").await;
     hub.relabelled(&node.id, "cache").await;
     let (mut end, _) = hub.link(node.id, hello(1)).await;
-    assert_eq!(told(&mut end).await, ["labels 3", "release 1.1"]);
+    end.hears(&["labels 3", "release 1.1"]).await;
     let knows = v1::NodeHello {
         labels_version: 3,
         ..hello(1)
     };
     let (mut end, _) = hub.link(node.id, knows).await;
-    assert_eq!(told(&mut end).await, ["release 1.1"]);
+    end.hears(&["release 1.1"]).await;
 }
 
 #[tokio::test]
@@ -158,24 +137,21 @@ async fn labels_that_change_on_a_living_link_bring_the_same_release_again() {
     hub.released(1, 1, None).await;
     let (mut end, _) = hub.link(node.id, hello(1)).await;
     let (mut other_end, _) = hub.link(other.id, hello(1)).await;
-    assert_eq!(told(&mut end).await, ["release 1.1"]);
-    assert_eq!(told(&mut other_end).await, ["release 1.1"]);
+    end.hears(&["release 1.1"]).await;
+    other_end.hears(&["release 1.1"]).await;
     hub.relabelled(&node.id, "web").await;
-    assert_eq!(told(&mut end).await, ["labels 2", "release 1.1"]);
-    assert_eq!(told(&mut other_end).await, [""; 0]);
+    end.hears(&["labels 2", "release 1.1"]).await;
+    other_end.hears(&[]).await;
 }
 
-/// The revisions of the checkpoints that the hub gives until it is silent.
-async fn checkpoints(end: &mut NodeEnd) -> Vec<u64> {
-    let mut given = Vec::new();
-    while let Some(kind) = end.next().await {
-        if let hub_message::Kind::Checkpoint(checkpoint) = kind {
-            let envelope: Envelope = checkpoint.document.try_into().unwrap();
-            let checkpoint: serde_json::Value = serde_json::from_slice(&envelope.payload).unwrap();
-            given.push(checkpoint["revision"].as_u64().unwrap());
-        }
-    }
-    given
+/// The revision of a checkpoint.
+fn revision(kind: hub_message::Kind) -> Option<u64> {
+    let hub_message::Kind::Checkpoint(checkpoint) = kind else {
+        return None;
+    };
+    let envelope = Envelope::try_from(checkpoint.document).unwrap();
+    let checkpoint: Checkpoint = serde_json::from_slice(&envelope.payload).unwrap();
+    Some(checkpoint.revision)
 }
 
 #[tokio::test]
@@ -183,13 +159,10 @@ async fn a_node_is_given_a_checkpoint_as_its_link_begins_and_after_operators_cha
     let hub = TestHub::new().await;
     let node = hub.enrolled("db-1").await;
     let (mut end, _) = hub.link(node.id, hello(1)).await;
-    assert_eq!(checkpoints(&mut end).await, [2], "the start of this run");
+    assert_eq!(end.due(revision).await, 2, "the start of this run");
     hub.enrolled("db-2").await;
-    assert_eq!(
-        checkpoints(&mut end).await,
-        [0; 0],
-        "a node that enrols is no operator's change"
-    );
+    let next = end.undue(revision).await;
+    assert_eq!(next, None, "a node that enrols is no operator's change");
 }
 
 #[tokio::test(start_paused = true)]
@@ -230,7 +203,7 @@ async fn a_checkpoint_of_a_lost_history_holds_the_hub_before_it_offers_anything(
         ..hello(1)
     };
     let (mut end, _) = hub.link(node.id, shows.clone()).await;
-    assert_eq!(told(&mut end).await, [""; 0]);
+    end.hears(&[]).await;
     let held = hold::read(&hub.hub.registry).await.unwrap().unwrap();
     assert!(
         held.reason().contains("node 'db-1' showed a checkpoint"),
@@ -261,7 +234,27 @@ async fn garbage_and_another_hubs_checkpoint_hold_nothing_and_end_no_link() {
             ..hello(1)
         };
         let (mut end, _) = hub.link(node.id, shows).await;
-        assert_eq!(told(&mut end).await, ["release 1.1"]);
+        end.hears(&["release 1.1"]).await;
     }
     assert_eq!(hold::read(&hub.hub.registry).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn an_endorsed_release_is_offered_again_for_who_refused_it_before() {
+    let mut hub = TestHub::new().await;
+    let node = hub.enrolled("db-1").await;
+    let manifest = hub.manifest(Generation { epoch: 1, number: 1 }, None).await;
+    hub.publish(&signed(&manifest, &[&hub.bob])).await.unwrap();
+    let (mut end, _) = hub.link(node.id, hello(1)).await;
+    end.hears(&["release 1.1"]).await;
+    hub.advance_authority(|next| next.keys.retain(|key| key.name.as_str() != "bob"))
+        .await;
+    let request = v1::PublishReleaseRequest {
+        manifest: Some((&signed(&manifest, &[&hub.ann])).into()),
+    };
+    hub.hub
+        .publish_release(&hub.operator("ann"), request)
+        .await
+        .unwrap();
+    end.hears(&["release 1.1"]).await;
 }

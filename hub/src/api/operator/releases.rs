@@ -63,7 +63,7 @@ impl Hub {
         Ok(v1::WriteSliceReply {})
     }
 
-    pub(super) async fn publish_release(
+    pub(crate) async fn publish_release(
         &self,
         caller: &Caller,
         request: v1::PublishReleaseRequest,

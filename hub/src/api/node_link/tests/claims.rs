@@ -17,19 +17,16 @@ fn hello_with(address: &str) -> v1::NodeHello {
     }
 }
 
-/// The next refusals that a node is told, as "ADDRESS of HOLDER"; none if the hub is silent of them.
-async fn refused(end: &mut NodeEnd) -> Option<Vec<String>> {
-    while let Some(kind) = end.next().await {
-        if let hub_message::Kind::AddressesRefused(refused) = kind {
-            let refused = refused.addresses.iter();
-            return Some(
-                refused
-                    .map(|one| format!("{} of {}", one.address, one.holder))
-                    .collect(),
-            );
-        }
-    }
-    None
+/// Refusals that a node is told, as "ADDRESS of HOLDER".
+fn refusals(kind: hub_message::Kind) -> Option<Vec<String>> {
+    let hub_message::Kind::AddressesRefused(refused) = kind else {
+        return None;
+    };
+    let told = refused.addresses.iter();
+    Some(
+        told.map(|one| format!("{} of {}", one.address, one.holder))
+            .collect(),
+    )
 }
 
 #[tokio::test]
@@ -39,8 +36,8 @@ async fn a_node_that_claims_anothers_address_is_told_until_the_other_is_removed(
     let (mut of_db, _) = hub.link(db.id, hello_with("10.77.0.11")).await;
     hub.clock.advance(Duration::from_secs(1));
     let (mut of_thief, _) = hub.link(thief.id, hello_with("10.77.0.11")).await;
-    assert_eq!(refused(&mut of_thief).await.unwrap(), ["10.77.0.11 of db-1"]);
-    assert_eq!(refused(&mut of_db).await, None);
+    assert_eq!(of_thief.due(refusals).await, ["10.77.0.11 of db-1"]);
+    assert_eq!(of_db.undue(refusals).await, None);
 
     let seen = hub
         .hub
@@ -57,14 +54,14 @@ async fn a_node_that_claims_anothers_address_is_told_until_the_other_is_removed(
     // Told again over a new link, and still refused, though the holder is away.
     drop(of_db);
     let (mut of_thief, _) = hub.link(thief.id, hello_with("10.77.0.11")).await;
-    assert_eq!(refused(&mut of_thief).await.unwrap(), ["10.77.0.11 of db-1"]);
+    assert_eq!(of_thief.due(refusals).await, ["10.77.0.11 of db-1"]);
 
     let name = "db-1".to_owned();
     hub.hub
         .remove_node(&hub.operator("ann"), v1::RemoveNodeRequest { name })
         .await
         .unwrap();
-    assert_eq!(refused(&mut of_thief).await.unwrap(), Vec::<String>::new());
+    assert_eq!(of_thief.due(refusals).await, Vec::<String>::new());
 }
 
 #[tokio::test]
@@ -74,10 +71,10 @@ async fn a_holder_that_reports_without_the_address_loses_it() {
     let (_of_one, _) = hub.link(one.id, hello_with("10.77.0.11")).await;
     hub.clock.advance(Duration::from_secs(1));
     let (mut of_other, _) = hub.link(other.id, hello_with("10.77.0.11")).await;
-    assert_eq!(refused(&mut of_other).await.unwrap(), ["10.77.0.11 of db-1"]);
+    assert_eq!(of_other.due(refusals).await, ["10.77.0.11 of db-1"]);
     let (_of_one, _) = hub.link(one.id, hello_with("10.77.0.12")).await;
-    assert_eq!(refused(&mut of_other).await.unwrap(), Vec::<String>::new());
+    assert_eq!(of_other.due(refusals).await, Vec::<String>::new());
     hub.clock.advance(Duration::from_secs(1));
     let (mut of_one, _) = hub.link(one.id, hello_with("10.77.0.11")).await;
-    assert_eq!(refused(&mut of_one).await.unwrap(), ["10.77.0.11 of db-2"]);
+    assert_eq!(of_one.due(refusals).await, ["10.77.0.11 of db-2"]);
 }
