@@ -240,8 +240,19 @@ impl Fleet {
     /// # Errors
     /// If it cannot be run; how it ended is for the caller to judge.
     pub fn holdfast_as<S: AsRef<OsStr>>(&self, dir: &Path, words: &[S]) -> Result<Outcome> {
+        self.run_as(dir, None, words)
+    }
+
+    /// The same by an operator whose signing key is in the ssh-agent at a socket.
+    pub(crate) fn run_as<S: AsRef<OsStr>>(
+        &self,
+        dir: &Path,
+        ssh_agent: Option<&Path>,
+        words: &[S],
+    ) -> Result<Outcome> {
         let mut command = self.world.command(HUB, binary("holdfast")?);
         command.env("HOLDFAST_OPERATOR_DIR", dir).args(words);
+        command.envs(ssh_agent.map(|socket| ("SSH_AUTH_SOCK", socket)));
         process::run(&command, COMMAND_LIMIT, "")
     }
 

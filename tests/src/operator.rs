@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::fleet::{Fleet, HUB, PORT};
 use crate::process::Outcome;
+use crate::token_agent::TokenAgent;
 
 /// An operator.
 #[derive(Debug, Clone)]
@@ -16,6 +17,8 @@ pub struct Operator {
     pub name: String,
     /// The operator's directory.
     pub dir: PathBuf,
+    /// The socket of the ssh-agent that holds the signing key; none for one in a file.
+    ssh_agent: Option<PathBuf>,
 }
 
 /// What `context add` leaves for an admin.
@@ -34,6 +37,7 @@ impl Operator {
         Self {
             name: "admin".to_owned(),
             dir: fleet.operator_dir(),
+            ssh_agent: None,
         }
     }
 
@@ -42,6 +46,15 @@ impl Operator {
     /// # Errors
     /// If `context add` does not work.
     pub fn begin(fleet: &Fleet, name: &str) -> Result<(Self, Request)> {
+        Self::begin_with(fleet, name, ["--kdf", "none"], None)
+    }
+
+    fn begin_with(
+        fleet: &Fleet,
+        name: &str,
+        key: [&str; 2],
+        ssh_agent: Option<PathBuf>,
+    ) -> Result<(Self, Request)> {
         let pin = fleet.holdfast(&["authority", "show", "--pin"])?.ok()?;
         let place = fleet.world.dir(HUB).join("operators");
         let (dir, path) = (place.join(name), place.join(format!("{name}.request")));
@@ -49,6 +62,7 @@ impl Operator {
         let operator = Self {
             name: name.to_owned(),
             dir,
+            ssh_agent,
         };
         let at = format!("{}:{PORT}", fleet.world.v4(HUB));
         let request = path.display().to_string();
@@ -64,8 +78,8 @@ impl Operator {
             pin.trim(),
             "--request",
             &request,
-            "--kdf",
-            "none",
+            key[0],
+            key[1],
             "-o",
             "json",
         ];
@@ -80,6 +94,23 @@ impl Operator {
     /// If any of it does not work.
     pub fn join(fleet: &Fleet, name: &str, role: &str) -> Result<Self> {
         let (operator, request) = Self::begin(fleet, name)?;
+        operator.be_added(fleet, &request, role)?;
+        Ok(operator)
+    }
+
+    /// The same with a signing key on a token.
+    ///
+    /// # Errors
+    /// If any of it does not work.
+    pub fn join_with_token(fleet: &Fleet, name: &str, role: &str, agent: &TokenAgent) -> Result<Self> {
+        let public = agent.public().to_string();
+        let key = ["--ssh-key", &public];
+        let (operator, request) = Self::begin_with(fleet, name, key, Some(agent.socket.clone()))?;
+        operator.be_added(fleet, &request, role)?;
+        Ok(operator)
+    }
+
+    fn be_added(&self, fleet: &Fleet, request: &Request, role: &str) -> Result<()> {
         let path = request.path.display().to_string();
         let add = [
             "authority",
@@ -92,8 +123,8 @@ impl Operator {
             "--yes",
         ];
         fleet.holdfast(&add)?.ok()?;
-        operator.run(fleet, &["context", "login"])?.ok()?;
-        Ok(operator)
+        self.run(fleet, &["context", "login"])?.ok()?;
+        Ok(())
     }
 
     /// Gives a command as this operator.
@@ -101,6 +132,6 @@ impl Operator {
     /// # Errors
     /// If it cannot be run; how it ended is for the caller to judge.
     pub fn run<S: AsRef<OsStr>>(&self, fleet: &Fleet, words: &[S]) -> Result<Outcome> {
-        fleet.holdfast_as(&self.dir, words)
+        fleet.run_as(&self.dir, self.ssh_agent.as_deref(), words)
     }
 }

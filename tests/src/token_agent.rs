@@ -7,8 +7,8 @@
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use anyhow::{Context as _, Result};
@@ -38,6 +38,7 @@ pub enum User {
 #[derive(Debug)]
 pub struct TokenAgent {
     key: Arc<SshKey>,
+    user: Arc<Mutex<User>>,
     ended: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
     /// For `SSH_AUTH_SOCK`.
@@ -54,22 +55,29 @@ impl TokenAgent {
         let listener =
             UnixListener::bind(&socket).with_context(|| format!("cannot listen on {}", socket.display()))?;
         let (key, ended) = (Arc::new(SshKey::token()), Arc::new(AtomicBool::new(false)));
-        let (held, over) = (key.clone(), ended.clone());
+        let user = Arc::new(Mutex::new(user));
+        let (held, present, over) = (key.clone(), user.clone(), ended.clone());
         let thread = std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 if over.load(Ordering::Relaxed) {
                     return;
                 }
                 // Whoever hangs up early has seen enough.
-                let _ = serve(stream, &held, user);
+                let _ = serve(stream, &held, &present);
             }
         });
         Ok(Self {
             key,
+            user,
             ended,
             thread: Some(thread),
             socket,
         })
+    }
+
+    /// From now on its user does this.
+    pub fn set_user(&self, user: User) {
+        *self.user.lock().unwrap_or_else(PoisonError::into_inner) = user;
     }
 
     /// The token's public key.
@@ -90,12 +98,13 @@ impl Drop for TokenAgent {
     }
 }
 
-fn serve(mut stream: UnixStream, key: &SshKey, user: User) -> io::Result<()> {
+fn serve(mut stream: UnixStream, key: &SshKey, user: &Mutex<User>) -> io::Result<()> {
     loop {
         let mut length = [0; 4];
         stream.read_exact(&mut length)?;
         let mut request = vec![0; u32::from_be_bytes(length) as usize];
         stream.read_exact(&mut request)?;
+        let user = *user.lock().unwrap_or_else(PoisonError::into_inner);
         let mut framed = Vec::new();
         put_string(
             &mut framed,

@@ -11,10 +11,12 @@ use holdfast_pki::ssh_key::SshPublicKey;
 use holdfast_pki::sshsig;
 use holdfast_pki::sshsig_testing::{SshKey, TOUCHED, VERIFIED};
 use holdfast_proto::payload::Payload as _;
-use holdfast_tests::fleet::binary;
+use holdfast_tests::fleet::{Fleet, HUB, binary};
 use holdfast_tests::need;
 use holdfast_tests::openssh::OpenSsh;
+use holdfast_tests::operator::Operator;
 use holdfast_tests::process::{self, Outcome};
+use holdfast_tests::stage::{FILE, NEW, OLD};
 use holdfast_tests::token_agent::{TokenAgent, User};
 use serde_json::Value;
 
@@ -262,5 +264,40 @@ fn keys_of_other_types_are_refused_with_those_that_are_taken() -> Result<()> {
             assert!(refused.stderr.contains(said), "{}", refused.stderr);
         }
     }
+    Ok(())
+}
+
+#[test]
+fn release_signed_by_a_touch_is_put_in_force_and_without_one_nothing_is_published() -> Result<()> {
+    need!(namespaces);
+    let mut fleet = Fleet::new("token")?;
+    fleet.add_node("db", &["role=db"])?;
+    let agent = TokenAgent::start(&fleet.world.dir(HUB), User::Touches)?;
+    let bob = Operator::join_with_token(&fleet, "bob", "operator", &agent)?;
+    let apply = |policy: &str| -> Result<Outcome> {
+        let dir = fleet.policy_dir("lab", &[(FILE, policy)])?;
+        bob.run(
+            &fleet,
+            &["policy", "apply", &dir.to_string_lossy(), "--wait", "60s"],
+        )
+    };
+    apply(OLD)?.ok()?;
+    fleet.wait_for("db", "confirm what the token signed", |node| {
+        node.confirmed() == Some((1, 1))
+    })?;
+
+    agent.set_user(User::IsAway);
+    let refused = apply(NEW)?;
+    refused.code_is(1)?;
+    assert!(refused.stderr.contains("no-touch-required"), "{}", refused.stderr);
+    assert_eq!(
+        fleet.node("db")?.accepted(),
+        Some((1, 1)),
+        "nothing was published"
+    );
+
+    agent.set_user(User::Touches);
+    apply(NEW)?.ok()?;
+    fleet.wait_for("db", "confirm the next", |node| node.confirmed() == Some((1, 2)))?;
     Ok(())
 }

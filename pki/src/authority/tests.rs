@@ -333,3 +333,12 @@ fn listed(key: &SshKey, name: &str) -> AuthorityKey {
         role: Role::Admin,
     }
 }
+
+#[test]
+fn a_signature_that_says_another_algorithm_than_its_key_is_none() {
+    let key = SigningKey::generate();
+    let mut envelope = signed(&document(1, None, &[(&key, "ann", Role::Admin)], 1), &[&key]);
+    assert!(pinned(&envelope).is_ok());
+    envelope.signatures[0].algorithm = Algorithm::SshsigEd25519;
+    assert!(pinned(&envelope).is_err());
+}
