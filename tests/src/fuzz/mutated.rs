@@ -32,12 +32,13 @@ impl Script<'_> {
     /// Changes, adds or takes away a byte somewhere.
     fn damage(&mut self, bytes: &mut Vec<u8>) -> Option<()> {
         let (how, with) = (self.byte()?, self.byte()?);
-        let at = self.place(bytes.len())?;
+        // One may stand behind the end, too.
+        let at = self.place(bytes.len() + 1)?;
         match how % 4 {
-            0 => drop(bytes.remove(at)),
-            1 => bytes.insert(at, with),
-            2 => bytes.truncate(at),
-            _ => bytes[at] ^= with,
+            0 => bytes.insert(at, with),
+            1 => bytes.truncate(at),
+            2 => drop(bytes.drain(at..bytes.len().min(at + 1))),
+            _ => bytes.iter_mut().skip(at).take(1).for_each(|byte| *byte ^= with),
         }
         Some(())
     }
