@@ -1,12 +1,16 @@
-//! The versions of the authority that this node walked through, as operators signed them: kept only to be shown to a hub
-//! that lost them. What is trusted is the one version in the ledger; nothing that is read here is.
+//! The versions of the authority on their way: asked of a hub, and, once this node has walked through them, kept to be
+//! shown to a hub that lost them. What is trusted is the one version in the ledger; nothing that is read here is.
 
 use std::io;
 use std::path::Path;
 
-use holdfast_pki::authority::Authority;
-use holdfast_pki::envelope::{Envelope, parse_payload};
+use holdfast_pki::authority::{Authority, TrustedAuthority};
+use holdfast_pki::envelope::{Envelope, InvalidEnvelope, parse_payload};
 use holdfast_pki::files::Files;
+use holdfast_proto::v1;
+use holdfast_proto::v1::enrollment_client::EnrollmentClient;
+use tonic::Status;
+use tonic::transport::Channel;
 
 use crate::host::Chain;
 
@@ -16,15 +20,40 @@ const VERSIONS_MAX: usize = 64;
 /// The most bytes that are read: what [`VERSIONS_MAX`] usual versions of a few KiB need, many times over.
 const BYTES_MAX: usize = 4 * 1024 * 1024;
 
+/// Why a hub's versions are not known.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    /// The hub did not answer.
+    #[error("the hub did not send its authority")]
+    Unanswered(#[source] Status),
+    /// It answered with something else.
+    #[error("the hub sent an authority that cannot be read")]
+    Envelope(#[from] InvalidEnvelope),
+}
+
+/// The versions after `held` that a hub has, as far as it tells at once.
+///
+/// # Errors
+/// [`AskError`].
+pub async fn ask(hub: &Channel, held: u64) -> Result<Vec<Envelope>, AskError> {
+    let request = v1::GetAuthorityRequest { after_version: held };
+    let reply = EnrollmentClient::new(hub.clone())
+        .get_authority(request)
+        .await
+        .map_err(AskError::Unanswered)?;
+    let versions = reply.into_inner().versions.into_iter();
+    Ok(versions.map(Envelope::try_from).collect::<Result<_, _>>()?)
+}
+
 /// Keeps `steps`, oldest first, behind the versions before them. That they cannot be kept is told and mends nothing else.
-pub fn append(steps: Vec<Envelope>, state_dir: &Path, files: &dyn Files) {
-    let Some(first) = steps.first().and_then(version) else {
+pub fn append(steps: &[TrustedAuthority], state_dir: &Path, files: &dyn Files) {
+    let Some(first) = steps.first().map(|first| first.document().version) else {
         return;
     };
     let mut kept = load(state_dir, files);
     // A power cut may have left steps here that the ledger never heard of.
     kept.retain(|envelope| version(envelope).is_some_and(|version| version < first));
-    kept.extend(steps);
+    kept.extend(steps.iter().map(|step| step.envelope().clone()));
     kept.drain(..kept.len().saturating_sub(VERSIONS_MAX));
     let mut bytes = to_bytes(&kept);
     while bytes.len() > BYTES_MAX {
@@ -73,6 +102,8 @@ fn version(envelope: &Envelope) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::ops::Range;
+
     use holdfast_pki::files::SystemFiles;
 
     use super::*;
@@ -82,17 +113,24 @@ mod tests {
         steps.iter().filter_map(version).collect()
     }
 
+    /// Walks through `steps` of the chain, from the version before them, and keeps them.
+    fn walk(operators: &Operators, chain: &[Envelope], steps: Range<usize>, dir: &Path) {
+        let before = operators.authority.clone().walk(&chain[..steps.start]).unwrap();
+        append(&before.follow(&chain[steps]).steps, dir, &SystemFiles);
+    }
+
     #[test]
     fn a_hub_is_shown_what_is_above_its_own_up_to_the_version_held() {
-        let (dir, chain) = (tempfile::tempdir().unwrap(), Operators::new().versions(5));
+        let (dir, operators) = (tempfile::tempdir().unwrap(), Operators::new());
+        let chain = operators.versions(5);
         let above = |hub, held: usize| versions(&above(hub, &chain[held - 1], dir.path(), &SystemFiles));
         assert_eq!(
             above(1, 2),
             [2],
             "nothing was walked here: the ledger's own is shown"
         );
-        append(chain[1..3].to_vec(), dir.path(), &SystemFiles);
-        append(chain[3..].to_vec(), dir.path(), &SystemFiles);
+        walk(&operators, &chain, 1..3, dir.path());
+        walk(&operators, &chain, 3..5, dir.path());
         assert_eq!(above(2, 5), [3, 4, 5]);
         assert_eq!(above(2, 4), [3, 4], "power was cut before the ledger was written");
         assert!(above(5, 5).is_empty() && above(9, 5).is_empty());
@@ -100,20 +138,21 @@ mod tests {
 
     #[test]
     fn steps_that_were_walked_again_are_there_once_and_only_the_newest_are_kept() {
-        let dir = tempfile::tempdir().unwrap();
-        let chain = Operators::new().versions(VERSIONS_MAX as u64 + 3);
-        append(chain[..10].to_vec(), dir.path(), &SystemFiles);
-        append(chain[5..].to_vec(), dir.path(), &SystemFiles);
+        let (dir, operators) = (tempfile::tempdir().unwrap(), Operators::new());
+        let chain = operators.versions(VERSIONS_MAX as u64 + 3);
+        walk(&operators, &chain, 1..10, dir.path());
+        walk(&operators, &chain, 5..chain.len(), dir.path());
         let kept = versions(&load(dir.path(), &SystemFiles));
         assert_eq!(kept, (4..=VERSIONS_MAX as u64 + 3).collect::<Vec<_>>());
     }
 
     #[test]
     fn a_damaged_file_shows_less_and_stops_nothing() {
-        let (dir, chain) = (tempfile::tempdir().unwrap(), Operators::new().versions(3));
+        let (dir, operators) = (tempfile::tempdir().unwrap(), Operators::new());
+        let chain = operators.versions(3);
         std::fs::write(dir.path().join(FILE), "{").unwrap();
         assert_eq!(versions(&above(1, &chain[2], dir.path(), &SystemFiles)), [3]);
-        append(chain[1..].to_vec(), dir.path(), &SystemFiles);
+        walk(&operators, &chain, 1..3, dir.path());
         assert_eq!(versions(&above(1, &chain[2], dir.path(), &SystemFiles)), [2, 3]);
     }
 }

@@ -1,16 +1,16 @@
 //! Enrolment: a join token becomes an identity. Waits for a hub that is not up, for as long as it takes.
 //!
-//! The hub is pinned by the token before anything is sent; the grant and the authority are verified here before they are
-//! believed. The key is on disk before the first try, so that a try whose answer was lost is repeated as the same node.
+//! The hub is pinned by the token before anything is sent, and the token's grant is verified by the newest authority before
+//! its secret is. The key is on disk before the first try, so that a try whose answer was lost is repeated as the same node.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use holdfast_pki::authority::{Act, TrustedAuthority};
+use holdfast_pki::authority::{Act, AuthorityPin, Followed, RefuseEnvelope, TrustedAuthority};
 use holdfast_pki::clock::Clock;
 use holdfast_pki::csr;
-use holdfast_pki::envelope::{Envelope, Verified};
+use holdfast_pki::envelope::Verified;
 use holdfast_pki::files::Files;
 use holdfast_pki::grant::JoinGrant;
 use holdfast_pki::random::Random;
@@ -20,8 +20,9 @@ use holdfast_proto::ids::{Name, NodeId};
 use holdfast_proto::v1;
 use holdfast_proto::v1::enrollment_client::EnrollmentClient;
 use tonic::Code;
+use tonic::transport::Channel;
 
-use crate::authority_chain;
+use crate::authority_chain::{self, AskError};
 use crate::backoff::Backoff;
 use crate::dial::{Connector, DialError, Dialer};
 use crate::host::Chain;
@@ -29,6 +30,8 @@ use crate::identity::{Identity, IdentityDir, IdentityError};
 use crate::inventory::{self, HostRoot, interfaces};
 use crate::ledger::{Ledger, LedgerError};
 
+/// How long a hub may take over one question: it writes to its disk, and others may be before us.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// The longest pause before a node that waits for admission asks again.
 const ADMISSION_PAUSE_MAX: Duration = Duration::from_secs(10);
 
@@ -77,9 +80,23 @@ pub enum EnrollError {
         /// What the hub says.
         told: String,
     },
+    /// Operators do not stand by the token any more: they dropped who signed it, or their authority has ended.
+    #[error(
+        "the join token is not good, so its secret was not sent: make a new one with `holdfast token create`"
+    )]
+    Token(#[source] RefuseEnvelope),
     /// What the hub answered is not what the token promises.
     #[error("the hub's answer is not what the join token promises: {0}")]
     Answer(String),
+}
+
+impl From<AskError> for EnrollError {
+    fn from(error: AskError) -> Self {
+        match error {
+            AskError::Unanswered(status) => Self::Unanswered(status.message().to_owned()),
+            AskError::Envelope(_) => wrong(&error),
+        }
+    }
 }
 
 impl EnrollError {
@@ -147,22 +164,37 @@ impl Enrolment<'_> {
         let node_id = csr::verify(&csr_der)
             .map_err(|error| EnrollError::Answer(error.to_string()))?
             .node_id();
-        let claimed = token
-            .claimed_grant()
-            .map_err(|error| EnrollError::Answer(Chain(&error).to_string()))?;
         let start = usize::try_from(self.random.below(1 << 16)).unwrap_or(0);
         let connection = dialer.dial(start).await?;
+        let promised = self.verify(token, &connection.channel).await?;
         let request = v1::EnrollRequest {
-            grant_id: claimed.id.to_string(),
+            grant_id: promised.grant.value().id.to_string(),
             secret: token.secret.clone().into(),
             csr_der: csr_der.into(),
             name: name.to_string(),
             boot_id: self.clock.boot_id(),
             inventory: Some(inventory::collect(self.root, interfaces::read())),
         };
-        let reply = EnrollmentClient::new(connection.channel).enroll(request).await;
+        let mut client = EnrollmentClient::new(connection.channel);
+        let reply = in_time(client.enroll(request)).await?;
         let reply = reply.map_err(|status| refused(&status, node_id))?.into_inner();
-        self.keep(identity, token, node_id, reply)
+        self.keep(identity, token, node_id, &promised, &reply)
+    }
+
+    /// Verifies the token's grant by the newest authority that the hub has, walking there from the version that the token
+    /// pins. Nothing secret was sent by then.
+    async fn verify(&self, token: &JoinToken, hub: &Channel) -> Result<Promised, EnrollError> {
+        let authority = walk(&token.authority, hub).await?;
+        let newest = authority.last().expect("the pinned version is there");
+        let grant: Verified<JoinGrant> = newest
+            .verify(&token.grant, &Act::Join, self.clock.unix_secs())
+            .map_err(EnrollError::Token)?;
+        if grant.value().trust_domain != token.trust_domain {
+            return Err(EnrollError::Answer(
+                "the grant is for another trust domain".to_owned(),
+            ));
+        }
+        Ok(Promised { authority, grant })
     }
 
     /// Verifies the hub's answer and writes it down: the ledger first, the identity last.
@@ -171,32 +203,9 @@ impl Enrolment<'_> {
         identity: &IdentityDir<'_>,
         token: &JoinToken,
         node_id: NodeId,
-        reply: v1::EnrollReply,
+        promised: &Promised,
+        reply: &v1::EnrollReply,
     ) -> Result<Identity, EnrollError> {
-        let wrong = |error: &dyn std::error::Error| EnrollError::Answer(Chain(error).to_string());
-        let versions: Vec<Envelope> = reply
-            .authority
-            .into_iter()
-            .map(Envelope::try_from)
-            .collect::<Result<_, _>>()
-            .map_err(|error| wrong(&error))?;
-        let pinned = versions
-            .iter()
-            .position(|envelope| envelope.digest() == token.authority.digest);
-        let pinned =
-            pinned.ok_or_else(|| EnrollError::Answer("the pinned authority is not in it".to_owned()))?;
-        let authority = TrustedAuthority::from_pin(&versions[pinned], &token.authority)
-            .and_then(|authority| authority.walk(&versions[pinned + 1..]))
-            .map_err(|error| wrong(&error))?;
-        let now = self.clock.unix_secs();
-        let grant: Verified<JoinGrant> = authority
-            .verify(&token.grant, &Act::Join, now)
-            .map_err(|error| wrong(&error))?;
-        if grant.value().trust_domain != token.trust_domain {
-            return Err(EnrollError::Answer(
-                "the grant is for another trust domain".to_owned(),
-            ));
-        }
         let chain: Vec<Vec<u8>> = reply
             .certificate_chain_der
             .iter()
@@ -222,13 +231,59 @@ impl Enrolment<'_> {
                 .map_err(|error: holdfast_proto::ids::InvalidId| wrong(&error))?,
             trust_domain: token.trust_domain.clone(),
             hubs: token.hubs.clone(),
-            enrolled_secs: now,
+            enrolled_secs: self.clock.unix_secs(),
         };
-        authority_chain::append(versions[pinned..].to_vec(), self.state_dir, self.files);
-        Ledger::new(&authority, &grant).save(self.state_dir, self.files)?;
+        let Promised { authority, grant } = promised;
+        authority_chain::append(authority, self.state_dir, self.files);
+        let newest = authority.last().expect("the pinned version is there");
+        Ledger::new(newest, grant).save(self.state_dir, self.files)?;
         identity.enrolled(&enrolled, &chain)?;
         Ok(enrolled)
     }
+}
+
+/// What a token promises, once it is known to be so.
+struct Promised {
+    /// Every version of the authority from the one that the token pins to the newest.
+    authority: Vec<TrustedAuthority>,
+    /// The token's grant.
+    grant: Verified<JoinGrant>,
+}
+
+/// Walks from the pinned version to the newest that the hub has, a few at a time.
+async fn walk(pin: &AuthorityPin, hub: &Channel) -> Result<Vec<TrustedAuthority>, EnrollError> {
+    let before = pin.version.saturating_sub(1);
+    let mut versions = in_time(authority_chain::ask(hub, before)).await??;
+    let first = versions.first().ok_or_else(|| {
+        let told = format!("it does not have authority version {}", pin.version);
+        EnrollError::Answer(told)
+    })?;
+    let mut walked = vec![TrustedAuthority::from_pin(first, pin).map_err(|error| wrong(&error))?];
+    loop {
+        let reached = walked.last().expect("the first is there");
+        let Followed { steps, refused } = reached.follow(&versions);
+        if let Some(refused) = refused {
+            return Err(wrong(&refused));
+        }
+        // A hub that hands out the same versions again and again ends here as well.
+        let Some(newest) = steps.last() else {
+            return Ok(walked);
+        };
+        let held = newest.document().version;
+        walked.extend(steps);
+        versions = in_time(authority_chain::ask(hub, held)).await??;
+    }
+}
+
+/// A hub that takes the connection and does not answer is not waited for: another may.
+async fn in_time<T>(asked: impl Future<Output = T>) -> Result<T, EnrollError> {
+    tokio::time::timeout(ANSWER_TIMEOUT, asked)
+        .await
+        .map_err(|_| EnrollError::Unanswered(format!("nothing came within {} s", ANSWER_TIMEOUT.as_secs())))
+}
+
+fn wrong(error: &dyn std::error::Error) -> EnrollError {
+    EnrollError::Answer(Chain(error).to_string())
 }
 
 fn refused(status: &tonic::Status, node_id: NodeId) -> EnrollError {

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use holdfast_pki::authority::{Authority, AuthorityPin, TrustedAuthority};
+use holdfast_pki::authority::{Authority, AuthorityPin, Followed, TrustedAuthority};
 use holdfast_pki::clock::Clock;
 use tokio::sync::watch;
 
@@ -17,6 +17,9 @@ use crate::registry::{Registry, RegistryError};
 pub const EXPIRY_WARNING: Duration = Duration::from_secs(60 * 86_400);
 /// ... once a day.
 const WARNING_EVERY: Duration = Duration::from_secs(86_400);
+
+/// So many versions are walked at once; more come after a long time away only.
+const PAGE: usize = 64;
 
 /// The newest authority in the store.
 #[derive(Debug)]
@@ -51,14 +54,15 @@ impl Newest {
     pub async fn look(&self) -> Result<Arc<TrustedAuthority>, RegistryError> {
         loop {
             let held = self.held().clone();
-            let versions = self.registry.authority_versions(held.document().version).await?;
-            let Some((next, further)) = versions.split_first() else {
+            let held_version = held.document().version;
+            let versions = self.registry.authority_versions(held_version, PAGE).await?;
+            let Followed { mut steps, refused } = held.follow(&versions);
+            if let Some(refused) = refused {
+                return Err(refused.into());
+            }
+            let Some(reached) = steps.pop() else {
                 return Ok(held);
             };
-            let mut reached = held.advance(next)?;
-            for next in further {
-                reached = reached.advance(next)?;
-            }
             self.hold(Arc::new(reached));
         }
     }

@@ -168,13 +168,13 @@ impl Registry {
         format!("status/{id}").into()
     }
 
-    /// All versions of the authority after `after`, oldest first: at most 512.
+    /// The versions of the authority after `after`, oldest first: at most `limit`.
     ///
     /// # Errors
     /// [`RegistryError`] from the store, or for a record that cannot be read.
-    pub async fn authority_versions(&self, after: u64) -> Result<Vec<Envelope>, RegistryError> {
+    pub async fn authority_versions(&self, after: u64, limit: usize) -> Result<Vec<Envelope>, RegistryError> {
         let span = Span::prefix("authority/").after(&Self::authority_key(after));
-        let page = self.store.range(&span, 512).await?;
+        let page = self.store.range(&span, limit).await?;
         page.entries.iter().map(read_record).collect()
     }
 

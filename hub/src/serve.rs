@@ -172,7 +172,6 @@ pub(crate) async fn open(
         director: Arc::new(Director::new(registry.clone(), release)),
         registry,
         authority,
-        authority_pin: config.authority.clone(),
         challenges: Challenges::new(&*random),
         denials: Denials::default(),
         checkpoints,

@@ -2,7 +2,7 @@
 //!
 //! Version 1 is trusted by its digest, which a join token or `holdfast init` gives out of band. Version N+1 is valid with
 //! the signatures that N asks for and, as well, with those that it asks for itself (TUF specification, section 5.3).
-//! How long somebody was away makes no difference: [`TrustedAuthority::walk`] goes through every version between.
+//! How long somebody was away makes no difference: [`TrustedAuthority::follow`] goes through every version between.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -407,19 +407,44 @@ impl TrustedAuthority {
         Ok(document)
     }
 
-    /// Follows `versions`, oldest first; those at or below the present version are passed over.
+    /// Follows `versions`, oldest first, as far as they hold; those at or below the present version are passed over.
+    #[must_use]
+    pub fn follow(&self, versions: &[Envelope]) -> Followed {
+        let mut steps: Vec<Self> = Vec::new();
+        for envelope in versions {
+            match steps.last().unwrap_or(self).step(envelope) {
+                Ok(None) => {}
+                Ok(Some(next)) => steps.push(next),
+                Err(refused) => {
+                    return Followed {
+                        steps,
+                        refused: Some(refused),
+                    };
+                }
+            }
+        }
+        Followed { steps, refused: None }
+    }
+
+    /// Follows all of `versions`.
     ///
     /// # Errors
     /// [`RefuseAuthority`] for the first that does not hold.
     pub fn walk(self, versions: &[Envelope]) -> Result<Self, RefuseAuthority> {
-        let mut trusted = self;
-        for envelope in versions {
-            let claimed: Authority = parse_payload(&envelope.payload)?;
-            if claimed.version > trusted.document().version {
-                trusted = trusted.advance(envelope)?;
-            }
+        let Followed { mut steps, refused } = self.follow(versions);
+        match refused {
+            Some(refused) => Err(refused),
+            None => Ok(steps.pop().unwrap_or(self)),
         }
-        Ok(trusted)
+    }
+
+    /// The version after this one in `envelope`; none if it is this one, or one before it.
+    fn step(&self, envelope: &Envelope) -> Result<Option<Self>, RefuseAuthority> {
+        let claimed: Authority = parse_payload(&envelope.payload)?;
+        if claimed.version <= self.document().version {
+            return Ok(None);
+        }
+        self.advance(envelope).map(Some)
     }
 
     fn signed_by_itself(document: Authority, envelope: &Envelope) -> Result<Self, RefuseAuthority> {
@@ -499,6 +524,15 @@ impl TrustedAuthority {
             signers,
         ))
     }
+}
+
+/// How far versions lead from the one that is trusted.
+#[derive(Debug)]
+pub struct Followed {
+    /// Every version that was reached, oldest first.
+    pub steps: Vec<TrustedAuthority>,
+    /// Why the next one was not; none if all were followed.
+    pub refused: Option<RefuseAuthority>,
 }
 
 /// How far a draft has come.

@@ -1,9 +1,11 @@
 //! Enrolment at a hub in memory. Time is tokio's own: it passes when nobody has anything to do.
 
+use holdfast_pki::authority::Authority;
 use holdfast_pki::files_testing::FaultFiles;
 use holdfast_pki::random::SeededRandom;
 use holdfast_pki::token::JoinToken;
 use holdfast_proto::ids::Generation;
+use holdfast_proto::payload::Payload as _;
 use tonic::Status;
 
 use super::*;
@@ -21,15 +23,23 @@ fn hub_that_waits(operators: &Operators, times: usize, last: Result<(), Status>)
     hub
 }
 
-async fn enrol(operators: &Operators, hub: &FakeHub, files: &FaultFiles) -> Result<Identity, EnrollError> {
-    let token = JoinToken {
+/// A token of theirs, which pins the first version of their authority.
+fn token(operators: &Operators, hub: &FakeHub) -> JoinToken {
+    JoinToken {
         trust_domain: fleet(),
         hubs: vec!["hub:7443".to_owned()],
         node_roots: [hub.root].into(),
         authority: operators.authority.pin(),
         grant: operators.ledger(Generation::default()).grant,
         secret: b"secret".to_vec(),
-    };
+    }
+}
+
+async fn enrol(operators: &Operators, hub: &FakeHub, files: &FaultFiles) -> Result<Identity, EnrollError> {
+    enrol_by(&token(operators, hub), hub, files).await
+}
+
+async fn enrol_by(token: &JoinToken, hub: &FakeHub, files: &FaultFiles) -> Result<Identity, EnrollError> {
     let enrolment = Enrolment {
         state_dir: Path::new("/state"),
         files,
@@ -38,7 +48,7 @@ async fn enrol(operators: &Operators, hub: &FakeHub, files: &FaultFiles) -> Resu
         root: &HostRoot::at(Path::new("/nonexistent")),
         connector: &(Arc::new(hub.clone()) as Arc<dyn Connector>),
     };
-    enrolment.run(&token, &"db".parse().unwrap()).await
+    enrolment.run(token, &"db".parse().unwrap()).await
 }
 
 #[tokio::test(start_paused = true)]
@@ -77,6 +87,61 @@ async fn a_node_that_an_operator_rejects_ends_and_says_so() {
         "{error}"
     );
     assert!(hub.plot().enrolments.is_empty(), "it asked twice before");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_is_good_however_many_versions_of_the_authority_came_after_it() {
+    const VERSIONS: u64 = 100;
+    let (operators, files) = (Operators::new(), FaultFiles::new());
+    let hub = hub_that_waits(&operators, 0, Ok(()));
+    hub.plot().authority = operators.versions(VERSIONS);
+    enrol(&operators, &hub, &files).await.unwrap();
+    let ledger = Ledger::load(Path::new("/state"), &files).unwrap().unwrap();
+    assert_eq!(ledger.authority().unwrap().document().version, VERSIONS);
+    assert_eq!(hub.plot().asked, [0, 32, 64, 96, 100], "some at a time");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_secret_of_a_token_that_no_operator_stands_by_is_not_sent() {
+    let (operators, files) = (Operators::new(), FaultFiles::new());
+    let hub = hub_that_waits(&operators, 0, Ok(()));
+    let good = token(&operators, &hub);
+    let mut unsigned = good.clone();
+    unsigned.grant.signatures.clear();
+    let mut other_authority = good.clone();
+    other_authority.authority.digest = operators.versions(2)[1].digest();
+    let mut unknown_version = good.clone();
+    unknown_version.authority.version = 9;
+    for token in [unsigned, other_authority, unknown_version] {
+        let refused = enrol_by(&token, &hub, &files).await;
+        assert!(refused.is_err(), "{token:?}");
+    }
+    // Its signer is dropped by a later version, which the token does not know of.
+    let first = operators.authority.envelope().clone();
+    let heir = Operators::new();
+    let mut handed_over = operators.next_version(&first, |next| {
+        next.keys = heir.authority.document().keys.clone();
+    });
+    heir.key.sign(Authority::KIND, &mut handed_over);
+    hub.plot().authority = vec![first, handed_over];
+    let refused = enrol_by(&good, &hub, &files).await.unwrap_err();
+    assert!(matches!(refused, EnrollError::Token(_)), "{refused}");
+    assert_eq!(
+        hub.plot().enrolments.len(),
+        1,
+        "no secret was heard: nobody asked to enrol"
+    );
+    assert_eq!(Ledger::load(Path::new("/state"), &files).unwrap(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hub_that_takes_the_call_and_never_answers_is_asked_again() {
+    let (operators, files) = (Operators::new(), FaultFiles::new());
+    let hub = hub_that_waits(&operators, 0, Ok(()));
+    hub.plot().silences = 2;
+    let began = tokio::time::Instant::now();
+    enrol(&operators, &hub, &files).await.unwrap();
+    assert!(began.elapsed() >= ANSWER_TIMEOUT * 2, "{:?}", began.elapsed());
 }
 
 #[test]

@@ -2,15 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use holdfast_pki::authority::{RefuseAuthority, TrustedAuthority};
-use holdfast_pki::envelope::{Envelope, InvalidEnvelope};
+use holdfast_pki::authority::{Followed, RefuseAuthority, TrustedAuthority};
+use holdfast_pki::envelope::Envelope;
 use holdfast_proto::ids::Digest;
-use holdfast_proto::v1;
-use holdfast_proto::v1::enrollment_client::EnrollmentClient;
-use tonic::Status;
 
 use super::Keeper;
-use crate::authority_chain;
+use crate::authority_chain::{self, AskError};
 use crate::change::{Ended, Offering};
 use crate::host::Chain;
 use crate::ledger::LedgerError;
@@ -18,12 +15,9 @@ use crate::ledger::LedgerError;
 /// Why the newest authority of a hub was not reached. What was reached on the way is held.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum WalkError {
-    /// The hub did not answer.
-    #[error("the hub did not send its authority")]
-    Unanswered(#[source] Status),
-    /// It answered with something else.
-    #[error("the hub sent an authority that cannot be read")]
-    Envelope(#[from] InvalidEnvelope),
+    /// The hub did not answer, or with something else.
+    #[error(transparent)]
+    Ask(#[from] AskError),
     /// A version does not hold.
     #[error(transparent)]
     Refused(#[from] RefuseAuthority),
@@ -35,8 +29,8 @@ pub(super) enum WalkError {
 impl From<WalkError> for Ended {
     fn from(error: WalkError) -> Self {
         match error {
-            WalkError::Unanswered(_) | WalkError::Ledger(_) => Self::failed(&error),
-            WalkError::Envelope(_) | WalkError::Refused(_) => Self::refused(&error),
+            WalkError::Ask(AskError::Unanswered(_)) | WalkError::Ledger(_) => Self::failed(&error),
+            WalkError::Ask(AskError::Envelope(_)) | WalkError::Refused(_) => Self::refused(&error),
         }
     }
 }
@@ -46,37 +40,23 @@ impl Keeper {
     pub(super) async fn walk_authority(&mut self, hub: &Offering) -> Result<(), WalkError> {
         loop {
             let held = self.ledger.authority()?;
-            let versions = ask(hub, held.document().version).await?;
+            let versions = authority_chain::ask(&hub.channel, held.document().version).await?;
             // A hub that hands out the same versions again and again ends here as well.
-            if !self.follow(held, &versions)? {
+            if !self.follow(&held, &versions)? {
                 return Ok(());
             }
         }
     }
 
     /// Follows `versions` from `held`, oldest first, and writes down the last that holds; whether there was a newer one.
-    fn follow(&mut self, held: TrustedAuthority, versions: &[Envelope]) -> Result<bool, WalkError> {
-        let (mut reached, mut steps, mut wrong) = (held, Vec::new(), None);
-        for envelope in versions {
-            let before = reached.document().version;
-            match reached.clone().walk(std::slice::from_ref(envelope)) {
-                Ok(next) => reached = next,
-                Err(error) => {
-                    wrong = Some(error);
-                    break;
-                }
-            }
-            if reached.document().version > before {
-                steps.push(envelope.clone());
-            }
+    fn follow(&mut self, held: &TrustedAuthority, versions: &[Envelope]) -> Result<bool, WalkError> {
+        let Followed { steps, refused } = held.follow(versions);
+        if let Some(reached) = steps.last() {
+            self.hold_authority(reached, &steps)?;
         }
-        let reached_newer = !steps.is_empty();
-        if reached_newer {
-            self.hold_authority(&reached, steps)?;
-        }
-        match wrong {
-            Some(error) => Err(error.into()),
-            None => Ok(reached_newer),
+        match refused {
+            Some(refused) => Err(refused.into()),
+            None => Ok(!steps.is_empty()),
         }
     }
 
@@ -84,7 +64,7 @@ impl Keeper {
     fn hold_authority(
         &mut self,
         reached: &TrustedAuthority,
-        steps: Vec<Envelope>,
+        steps: &[TrustedAuthority],
     ) -> Result<(), LedgerError> {
         // First, so that no step is missing there if power is cut in between: what is only shown may run ahead.
         authority_chain::append(steps, &self.host.state_dir, &*self.host.files);
@@ -102,15 +82,4 @@ impl Keeper {
             tracing::error!(error = %Chain(&error), "new node roots are not used until the agent starts again");
         }
     }
-}
-
-/// The versions after `held` that a hub has, as far as it tells at once.
-async fn ask(hub: &Offering, held: u64) -> Result<Vec<Envelope>, WalkError> {
-    let request = v1::GetAuthorityRequest { after_version: held };
-    let reply = EnrollmentClient::new(hub.channel.clone())
-        .get_authority(request)
-        .await
-        .map_err(WalkError::Unanswered)?;
-    let versions = reply.into_inner().versions.into_iter();
-    Ok(versions.map(Envelope::try_from).collect::<Result<_, _>>()?)
 }

@@ -9,6 +9,7 @@ use holdfast_pki::labels::LabelChange;
 use super::Keeper;
 use super::authority::WalkError;
 use super::offer::VERIFY_TIMEOUT;
+use crate::authority_chain::AskError;
 use crate::change::Ended;
 use crate::host::Chain;
 use crate::inbox::Documents;
@@ -85,7 +86,7 @@ impl Keeper {
         let walked = tokio::time::timeout(VERIFY_TIMEOUT, self.walk_authority(&documents.hub)).await;
         match walked {
             Err(_) => tracing::warn!("the hub did not send its authority in time"),
-            Ok(Err(error @ WalkError::Unanswered(_))) => {
+            Ok(Err(error @ WalkError::Ask(AskError::Unanswered(_)))) => {
                 tracing::warn!(error = %Chain(&error), "the newest authority is not reached");
             }
             Ok(walked) => self.tell("authority", walked.map_err(Ended::from)).await,

@@ -68,6 +68,8 @@ pub(crate) struct Plot {
     pub(crate) hello: v1::HubHello,
     /// What nodes said over links.
     pub(crate) heard: Vec<node_message::Kind>,
+    /// So many enrolments it takes and never answers, before the others.
+    pub(crate) silences: u32,
     /// How it answers enrolments, the next one first: with an identity, or not.
     pub(crate) enrolments: Vec<Result<(), Status>>,
     down: Option<mpsc::Sender<Result<v1::HubMessage, Status>>>,
@@ -199,6 +201,15 @@ impl Connector for FakeHub {
 #[tonic::async_trait]
 impl Enrollment for FakeHub {
     async fn enroll(&self, request: Request<v1::EnrollRequest>) -> Result<Response<v1::EnrollReply>, Status> {
+        let is_silent = {
+            let mut plot = self.plot();
+            let silences = plot.silences;
+            plot.silences = silences.saturating_sub(1);
+            silences > 0
+        };
+        if is_silent {
+            std::future::pending::<()>().await;
+        }
         let mut plot = self.plot();
         if plot.enrolments.is_empty() {
             return Err(Status::unavailable("no answer was prepared"));
@@ -211,7 +222,6 @@ impl Enrollment for FakeHub {
             node_id: csr.node_id().to_string(),
             name: request.name,
             certificate_chain_der: vec![leaf.to_vec().into()],
-            authority: plot.authority.iter().map(Into::into).collect(),
         }))
     }
 

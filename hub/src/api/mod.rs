@@ -14,7 +14,7 @@ pub mod show;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use holdfast_pki::authority::{AuthorityPin, TrustedAuthority};
+use holdfast_pki::authority::TrustedAuthority;
 use holdfast_pki::challenge::Challenges;
 use holdfast_pki::clock::Clock;
 use holdfast_pki::random::Random;
@@ -61,8 +61,6 @@ pub struct Hub {
     pub checkpoints: Checkpoints,
     /// The newest authority.
     pub authority: Newest,
-    /// The authority that this hub began with.
-    pub authority_pin: AuthorityPin,
     /// What operators sign to log in.
     pub challenges: Challenges,
     /// How many refusals are written down.

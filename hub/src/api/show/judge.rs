@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use holdfast_pki::authority::{Act, Authority, RefuseAuthority, TrustedAuthority};
-use holdfast_pki::envelope::{Envelope, InvalidEnvelope, Verified, parse_payload};
+use holdfast_pki::authority::{Act, Followed, TrustedAuthority};
+use holdfast_pki::envelope::{Envelope, InvalidEnvelope, Verified};
 use holdfast_policy::release::Manifest;
 use holdfast_proto::ids::Generation;
 use holdfast_proto::v1;
@@ -88,21 +88,13 @@ pub(super) fn judge(has: Has, shown: Shown, now_secs: u64) -> Judged {
 impl Judged {
     fn follow_authority(&mut self, held: TrustedAuthority, versions: Vec<Envelope>) -> TrustedAuthority {
         let had = held.document().version;
-        let mut newest = held;
-        for envelope in versions {
-            match next_version(&newest, &envelope) {
-                Ok(None) => {}
-                Ok(Some(next)) => {
-                    self.authority.push((next.document().version, envelope));
-                    newest = next;
-                }
-                Err(error) => {
-                    self.passed_over.push(told(&error));
-                    break;
-                }
-            }
-        }
-        if let Some((version, _)) = self.authority.last() {
+        let Followed { mut steps, refused } = held.follow(&versions);
+        self.passed_over.extend(refused.map(|refused| told(&refused)));
+        let numbered = |step: &TrustedAuthority| (step.document().version, step.envelope().clone());
+        self.authority = steps.iter().map(numbered).collect();
+        let newest = steps.pop().unwrap_or(held);
+        let version = newest.document().version;
+        if version > had {
             let what = format!("authority version {version}, the hub had {had}");
             self.findings.insert(Finding::Authority, what);
         }
@@ -136,18 +128,6 @@ impl Judged {
         }
         epoch
     }
-}
-
-/// The version after `held` in `envelope`; none if it is one that the hub has.
-fn next_version(
-    held: &TrustedAuthority,
-    envelope: &Envelope,
-) -> Result<Option<TrustedAuthority>, RefuseAuthority> {
-    let claimed: Authority = parse_payload(&envelope.payload)?;
-    if claimed.version <= held.document().version {
-        return Ok(None);
-    }
-    held.advance(envelope).map(Some)
 }
 
 /// The generation of a release that operators signed for the authority's fleet.

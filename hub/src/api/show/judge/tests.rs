@@ -1,3 +1,4 @@
+use holdfast_pki::authority::Authority;
 use holdfast_pki::epoch::EpochRaise;
 use holdfast_pki::signing_key::SigningKey;
 use holdfast_proto::payload::Payload as _;
@@ -31,7 +32,7 @@ async fn what_the_hub_has_already_says_nothing() {
     let mut hub = TestHub::new().await;
     let second = hub.advance_authority(|_| {}).await;
     let manifest = signed(&hub.manifest(generation(2, 3), None).await, &[&hub.ann]);
-    let first = hub.hub.registry.authority_versions(0).await.unwrap().remove(0);
+    let first = hub.hub.registry.authority_versions(0, 1).await.unwrap().remove(0);
     let shown = Shown {
         authority: vec![first, second],
         raises: vec![hub.raise(2)],
