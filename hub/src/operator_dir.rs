@@ -60,7 +60,7 @@ pub enum OperatorDirError {
     /// A file cannot be read or written.
     #[error("cannot {doing} {}", .path.display())]
     Io {
-        /// `read`, `write` or `remove`.
+        /// `read`, `write`, `lock` or `remove`.
         doing: &'static str,
         /// The file.
         path: PathBuf,

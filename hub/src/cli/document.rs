@@ -23,6 +23,7 @@ use holdfast_policy::slice::Slice;
 use holdfast_proto::ids::{Digest, Generation, TrustDomain};
 
 pub(super) use self::authority::read as read_authority;
+pub(super) use self::epoch::is_verified as is_verified_raise;
 pub(super) use self::labels::read as read_labels;
 use super::cosign::{Known, Proposal};
 use super::epoch::hold;
@@ -112,8 +113,13 @@ pub(super) async fn read(session: &mut Session, proposal: &Proposal) -> anyhow::
         DraftKind::Labels => read_label_change(session, proposal).await,
         DraftKind::Epoch => {
             let (held, hold) = (session.epoch().await?, hold(session).await?);
-            let fleet = &session.context.trust_domain;
-            Ok(epoch::read(fleet, held, hold.as_deref(), &proposal.envelope)?)
+            let ground = epoch::Ground {
+                fleet: &session.context.trust_domain,
+                held,
+                verified: &session.dir().raises()?,
+                hold: hold.as_deref(),
+            };
+            Ok(epoch::read(&ground, &proposal.envelope)?)
         }
     }
 }
@@ -127,8 +133,13 @@ pub(super) fn read_alone(known: Known<'_>, proposal: &Proposal) -> anyhow::Resul
         DraftKind::Authority => read_next_authority(known, proposal).map(Some),
         DraftKind::JoinGrant => read_grant(known, proposal).map(Some),
         DraftKind::Epoch => {
-            let (fleet, held) = (&known.context.trust_domain, pins::kept_epoch(known.dir)?);
-            Ok(Some(epoch::read(fleet, held, None, &proposal.envelope)?))
+            let ground = epoch::Ground {
+                fleet: &known.context.trust_domain,
+                held: pins::kept_epoch(known.dir)?,
+                verified: &known.dir.raises()?,
+                hold: None,
+            };
+            Ok(Some(epoch::read(&ground, &proposal.envelope)?))
         }
         DraftKind::Release | DraftKind::Labels => Ok(None),
     }

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::cosign::{self, Finished, Place, Proposal, Standing};
 use super::session::Session;
-use super::{Ending, Format, Operator, ask, document, output};
+use super::{Ending, Format, Operator, ask, document, output, pins};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum EpochCommand {
@@ -49,9 +49,13 @@ pub(super) struct Raise {
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  holdfast authority remove bob && holdfast epoch endorse\n\n\
-    A node that was away follows a raise only if operators signed it who are listed today."
+    A node that was away follows a raise only if operators signed it who are listed today. One that this machine never\n\
+    verified is shown, and you are asked."
 )]
 pub(super) struct Endorse {
+    /// Sign without being asked, also what this machine has never verified
+    #[arg(long)]
+    yes: bool,
     #[command(flatten)]
     place: Place,
     #[command(flatten)]
@@ -131,19 +135,23 @@ impl Raise {
 impl Endorse {
     async fn run(self) -> anyhow::Result<Ending> {
         let mut session = self.operator.session().await?;
-        // Raises that this machine has followed, by whatever signatures they had then.
         session.epoch().await?;
+        let verified = session.dir().raises()?;
         let mut endorsed = 0;
-        for envelope in session.dir().raises()? {
+        for envelope in pins::raises(&mut session.client).await? {
             if Standing::of(&session.authority, DraftKind::Epoch, &envelope).is_complete() {
                 continue;
             }
+            let is_verified = document::is_verified_raise(&verified, &envelope);
             let proposal = Proposal {
                 kind: DraftKind::Epoch,
                 envelope,
                 slices: Vec::new(),
             };
             output::remark(&document::read(&mut session, &proposal).await?.text());
+            if !is_verified {
+                ask::confirm("Sign this?", self.yes)?;
+            }
             let finished =
                 cosign::finish(&mut session, proposal, &self.operator.signing, &self.place).await?;
             if let Finished::Waiting(waiting) = finished {

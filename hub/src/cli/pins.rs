@@ -4,7 +4,7 @@
 //! enemy's hand: it is shown what was seen here, and holds its releases then.
 
 use anyhow::{Context as _, bail, ensure};
-use holdfast_pki::authority::{Act, TrustedAuthority};
+use holdfast_pki::authority::{Act, Followed, TrustedAuthority};
 use holdfast_pki::envelope::{Envelope, parse_payload};
 use holdfast_pki::epoch::EpochRaise;
 use holdfast_proto::v1;
@@ -13,6 +13,7 @@ use holdfast_proto::v1::operator_client::OperatorClient;
 use prost::Message as _;
 use tonic::transport::Channel;
 
+use super::document::is_verified_raise;
 use super::output;
 use crate::operator_dir::{Context, ContextDir};
 
@@ -68,37 +69,21 @@ pub(super) async fn walk(
                 ),
             }
         }
-        for version in &versions {
-            let before = reached.document().version;
-            reached = reached.walk(std::slice::from_ref(version))?;
-            if reached.document().version > before {
-                walked.push(version.clone());
-            }
+        let Followed { steps, refused } = reached.follow(&versions);
+        if let Some(refused) = refused {
+            return Err(refused.into());
         }
+        reached = steps.last().unwrap_or(&reached).clone();
+        walked.extend(steps);
         if reached.document().version <= after_version || versions.is_empty() {
             break;
         }
         after_version = reached.document().version;
     }
     if !walked.is_empty() {
-        keep(dir, context, &reached, walked)?;
+        dir.remember_authority(context, &walked)?;
     }
     Ok(Walked::Reached(Box::new(reached)))
-}
-
-/// Keeps the versions that lead to the one that was `reached`, oldest first, and pins that one.
-pub(super) fn keep(
-    dir: &ContextDir,
-    context: &mut Context,
-    reached: &TrustedAuthority,
-    versions: Vec<Envelope>,
-) -> anyhow::Result<()> {
-    let mut chain = dir.authority_chain()?;
-    chain.extend(versions);
-    dir.write_authority_chain(&chain)?;
-    context.authority = reached.pin();
-    dir.write_context(context)?;
-    Ok(())
 }
 
 /// Shows a hub what it lacks: every version of the authority, every raise and the highest release that are kept here.
@@ -130,7 +115,7 @@ pub(super) async fn show(dir: &ContextDir, client: &mut OperatorClient<Channel>)
     Ok(())
 }
 
-/// The epoch that the raises prove which were verified here.
+/// The epoch that the raises prove which were verified here: those of the hub may go further.
 pub(super) fn kept_epoch(dir: &ContextDir) -> anyhow::Result<u64> {
     let Some(last) = dir.raises()?.pop() else {
         return Ok(FIRST_EPOCH);
@@ -150,17 +135,18 @@ pub(super) async fn epoch(
     now_secs: u64,
 ) -> anyhow::Result<u64> {
     let known = dir.raises()?;
-    let reply = client.get_epoch(v1::GetEpochRequest {}).await?.into_inner();
-    let raises: Vec<Envelope> = reply
-        .raises
-        .into_iter()
-        .map(Envelope::try_from)
-        .collect::<Result<_, _>>()?;
+    let raises = raises(client).await?;
     let mut epoch = FIRST_EPOCH;
+    let mut verified = Vec::new();
     for envelope in &raises {
-        let seen = known.iter().any(|known| known.digest() == envelope.digest());
-        let raise = match authority.verify::<EpochRaise>(envelope, &Act::Epoch, now_secs) {
-            Ok(verified) => verified.value().clone(),
+        let seen = is_verified_raise(&known, envelope);
+        let signed = authority.verify::<EpochRaise>(envelope, &Act::Epoch, now_secs);
+        // What is proven by a release alone is followed, and not vouched for: another raise could stand in its place.
+        if (seen || signed.is_ok()) && verified.len() as u64 == epoch - FIRST_EPOCH {
+            verified.push(envelope.clone());
+        }
+        let raise = match signed {
+            Ok(signed) => signed.value().clone(),
             Err(_) if seen || epoch < proven => parse_payload(&envelope.payload)?,
             Err(refused) => {
                 return Err(refused).context(
@@ -182,10 +168,15 @@ pub(super) async fn epoch(
         show(dir, client).await?;
         bail!("the hub has forgotten an epoch that this machine has verified: look at `holdfast epoch show`");
     }
-    if raises.len() > known.len() {
-        dir.write_raises(&raises)?;
-    }
+    dir.remember_raises(&verified)?;
     Ok(epoch)
+}
+
+/// The raises that a hub shows, oldest first: nothing is known of them yet.
+pub(super) async fn raises(client: &mut OperatorClient<Channel>) -> anyhow::Result<Vec<Envelope>> {
+    let reply = client.get_epoch(v1::GetEpochRequest {}).await?.into_inner();
+    let raises = reply.raises.into_iter().map(Envelope::try_from);
+    Ok(raises.collect::<Result<_, _>>()?)
 }
 
 /// Tells whoever is at the console that the authority ends soon.
@@ -202,3 +193,6 @@ pub(super) fn warn_of_expiry(authority: &TrustedAuthority, now_secs: u64) {
         ));
     }
 }
+
+#[cfg(test)]
+mod tests;

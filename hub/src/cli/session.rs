@@ -245,15 +245,7 @@ impl Session {
 
     /// Remembers the highest release seen, and keeps its manifest.
     pub(super) fn remember(&mut self, manifest: &Verified<Manifest>) -> anyhow::Result<()> {
-        let seen = SeenRelease {
-            generation: manifest.value().generation(),
-            manifest: manifest.digest(),
-        };
-        if self.context.highest.as_ref() != Some(&seen) {
-            self.dir.write_manifest(manifest.envelope())?;
-            self.context.highest = Some(seen);
-            self.dir.write_context(&self.context)?;
-        }
+        self.dir.remember_release(&mut self.context, manifest)?;
         Ok(())
     }
 

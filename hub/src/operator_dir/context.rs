@@ -2,18 +2,23 @@
 //!
 //! `context.json` holds the pins: hub addresses, the newest authority verified here by its digest, the highest release seen.
 //! They are never taken from a hub without a proof. `authority.json`, `manifest.json` and `raises.json` hold the signed
-//! documents behind them, so that a hub that lost them can be shown. `signing.key` signs; `api.pem` opens the door and
-//! signs nothing.
+//! documents behind them, so that a hub that lost them can be shown. What was verified only grows, whatever commands run at
+//! once: each looks again, alone, at what is remembered before it writes. `signing.key` signs; `api.pem` opens the door
+//! and signs nothing.
 
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use holdfast_pki::authority::{AuthorityPin, TrustedAuthority};
-use holdfast_pki::envelope::Envelope;
+use holdfast_pki::envelope::{Envelope, Verified};
 use holdfast_pki::files::Files;
 use holdfast_pki::tls::ClientIdentity;
+use holdfast_policy::release::Manifest;
 use holdfast_proto::ids::{Digest, Generation, Name, TrustDomain};
 use holdfast_proto::payload::format_1;
+use rustix::fs::{FlockOperation, flock};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde::de::DeserializeOwned;
@@ -141,7 +146,7 @@ impl ContextDir {
             .ok_or_else(|| self.missing("context.json"))
     }
 
-    /// Remembers.
+    /// Begins to remember.
     ///
     /// # Errors
     /// [`OperatorDirError::Io`] if the disk refuses; what was remembered before stays.
@@ -180,6 +185,90 @@ impl ContextDir {
         self.write_json("authority.json", &&chain[chain.len().saturating_sub(CHAIN_MAX)..])
     }
 
+    /// Remembers the authority that was reached by `steps` from an earlier one. `context` is what is remembered then:
+    /// another command may have come further meanwhile.
+    ///
+    /// # Errors
+    /// [`OperatorDirError`] if what is remembered cannot be read or written.
+    pub fn remember_authority(
+        &self,
+        context: &mut Context,
+        steps: &[TrustedAuthority],
+    ) -> Result<(), OperatorDirError> {
+        let _alone = self.lock()?;
+        *context = self.context()?;
+        let held = context.authority.version;
+        let newer: Vec<_> = steps.iter().filter(|step| step.pin().version > held).collect();
+        let Some(reached) = newer.last() else {
+            return Ok(());
+        };
+        let mut chain = self.authority_chain()?;
+        chain.extend(newer.iter().map(|step| step.envelope().clone()));
+        self.write_authority_chain(&chain)?;
+        context.authority = reached.pin();
+        self.write_context(context)
+    }
+
+    /// Remembers a release that was verified, with its manifest, if it is above every one before. `context` is what is
+    /// remembered then.
+    ///
+    /// # Errors
+    /// [`OperatorDirError`] if what is remembered cannot be read or written.
+    pub fn remember_release(
+        &self,
+        context: &mut Context,
+        manifest: &Verified<Manifest>,
+    ) -> Result<(), OperatorDirError> {
+        let _alone = self.lock()?;
+        *context = self.context()?;
+        let seen = SeenRelease {
+            generation: manifest.value().generation(),
+            manifest: manifest.digest(),
+        };
+        if context
+            .highest
+            .as_ref()
+            .is_some_and(|highest| highest.generation >= seen.generation)
+        {
+            return Ok(());
+        }
+        self.write_json("manifest.json", manifest.envelope())?;
+        context.highest = Some(seen);
+        self.write_context(context)
+    }
+
+    /// Remembers the raises of the epoch, of which those remembered before are the first.
+    ///
+    /// # Errors
+    /// [`OperatorDirError`] if what is remembered cannot be read or written.
+    pub fn remember_raises(&self, raises: &[Envelope]) -> Result<(), OperatorDirError> {
+        let _alone = self.lock()?;
+        if raises.len() > self.raises()?.len() {
+            self.write_json("raises.json", &&raises[raises.len().saturating_sub(CHAIN_MAX)..])?;
+        }
+        Ok(())
+    }
+
+    /// Waits until no other command remembers anything here; until the file is closed, none does.
+    fn lock(&self) -> Result<File, OperatorDirError> {
+        let path = self.path.join("lock");
+        let opened = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path);
+        let locked = opened.and_then(|file| {
+            flock(&file, FlockOperation::LockExclusive)?;
+            Ok(file)
+        });
+        locked.map_err(|source| OperatorDirError::Io {
+            doing: "lock",
+            path,
+            source,
+        })
+    }
+
     /// The manifest of the highest release that was seen.
     ///
     /// # Errors
@@ -188,28 +277,12 @@ impl ContextDir {
         self.read_json("manifest.json")
     }
 
-    /// Keeps the manifest of the highest release that was seen.
-    ///
-    /// # Errors
-    /// [`OperatorDirError::Io`] if the disk refuses.
-    pub fn write_manifest(&self, manifest: &Envelope) -> Result<(), OperatorDirError> {
-        self.write_json("manifest.json", manifest)
-    }
-
     /// The epoch raises that were verified here, oldest first.
     ///
     /// # Errors
     /// [`OperatorDirError`] if they cannot be read.
     pub fn raises(&self) -> Result<Vec<Envelope>, OperatorDirError> {
         Ok(self.read_json("raises.json")?.unwrap_or_default())
-    }
-
-    /// Keeps the epoch raises.
-    ///
-    /// # Errors
-    /// [`OperatorDirError::Io`] if the disk refuses.
-    pub fn write_raises(&self, raises: &[Envelope]) -> Result<(), OperatorDirError> {
-        self.write_json("raises.json", &&raises[raises.len().saturating_sub(CHAIN_MAX)..])
     }
 
     /// The file of the signing key, as it is: sealed, if it is.

@@ -7,7 +7,7 @@ use holdfast_pki::envelope::Envelope;
 use holdfast_proto::v1;
 
 use crate::cli::session::Session;
-use crate::cli::{answered, output, pins};
+use crate::cli::{answered, output};
 
 /// Brings a document into force.
 ///
@@ -50,7 +50,7 @@ async fn publish_authority(session: &mut Session, envelope: &Envelope) -> anyhow
     };
     let reply = answered(session.client.publish_authority(request).await)?;
     let dir = session.dir().clone();
-    pins::keep(&dir, &mut session.context, &reached, vec![envelope.clone()])?;
+    dir.remember_authority(&mut session.context, std::slice::from_ref(&reached))?;
     session.authority = reached;
     if reply.release_needs_endorsement {
         output::remark(
