@@ -15,10 +15,13 @@ use crate::store::key::Key;
 /// The most certificates of one operator: more machines than one person works at. The oldest gives way.
 pub const CERTIFICATES_MAX: usize = 16;
 
+/// Where all of them are listed.
+pub const PREFIX: &str = "access/";
+
 /// Where an operator's certificates are listed.
 #[must_use]
 pub fn key(name: &Name) -> Key {
-    format!("access/{name}").into()
+    format!("{PREFIX}{name}").into()
 }
 
 /// The API certificates of one operator, oldest first.

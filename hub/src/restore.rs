@@ -1,8 +1,8 @@
 //! `holdfast restore`: puts a copy of a hub's directory in place, and holds the hub that will serve from it.
 //!
 //! The copy is old by nature: the fleet may have gone on since. So the store is marked before anybody can serve from it,
-//! and no release goes out until operators have looked and raised the epoch. The directory is built beside its place, read
-//! as `holdfast serve` reads it, and renamed.
+//! and no release goes out until operators have looked and raised the epoch; and no API certificate of the copy is let in,
+//! for it may have been revoked. The directory is built beside its place, read as `holdfast serve` reads it, and renamed.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ use crate::serve::{Machine, local_audit};
 use crate::store::embedded::JournalStore;
 use crate::store::lock::DirLock;
 use crate::store::txn::Txn;
-use crate::{checkpoints, epoch, releases};
+use crate::{access, checkpoints, epoch, releases};
 
 /// What was put in place.
 #[derive(Debug)]
@@ -92,11 +92,24 @@ async fn build(source: &HubDir, part: &HubDir, machine: &Machine) -> anyhow::Res
     let (id, entry) = local_audit(&config, machine, "restore hub", hold::KEY.to_owned());
     let txn = Txn::new(&id, &entry).put(hold::KEY, to_record(&hold));
     registry.store().commit(txn).await?;
+    end_access(&registry, &config, machine).await?;
     Ok(Restored {
         trust_domain: config.trust_domain,
         epoch,
         release: release.map(|release| release.manifest.generation()),
     })
+}
+
+/// Lets no API certificate in that the copy lists: some were revoked since it was made. Whoever may sign logs in anew.
+async fn end_access(registry: &Registry, config: &Config, machine: &Machine) -> anyhow::Result<()> {
+    for entry in registry.all(access::PREFIX).await? {
+        let (id, audit) = local_audit(config, machine, "revoke access", entry.key.to_string());
+        registry
+            .store()
+            .commit(Txn::new(&id, &audit).delete(entry.key))
+            .await?;
+    }
+    Ok(())
 }
 
 /// A file of a hub's directory.

@@ -190,6 +190,8 @@ fn a_restored_hub_serves_and_tells_that_it_holds() {
     assert_eq!(again.status.code(), Some(1), "{}", text(&again));
 
     let _serving = hub.serve();
+    let login = hub.holdfast(&["context", "login"]).output().unwrap();
+    assert!(login.status.success(), "{}", text(&login));
     let hold = || {
         let shown = hub.holdfast(&["epoch", "show", "-o", "json"]).output().unwrap();
         text(&shown)

@@ -13,6 +13,9 @@ use holdfast_tests::socket::Reach;
 use holdfast_tests::wait;
 use serde_json::Value;
 
+/// `holdfast` whom the hub does not let do it.
+const DENIED: i32 = 5;
+
 const CLOSED: &str = "policies: [{ select: { role: db } }]";
 const OPEN: &str = "
 policies:
@@ -111,6 +114,9 @@ fn hub_restored_by_command_serves_no_release_until_the_epoch_is_raised() -> Resu
         .arg(&backup);
     process::run(&restore, PATIENCE, "")?.ok()?;
     fleet.start_hub()?;
+    // An API certificate of before could be one that was revoked since.
+    fleet.holdfast(&["status"])?.code_is(DENIED)?;
+    fleet.holdfast(&["context", "login"])?.ok()?;
     let reason = hold(&fleet)?.context("the restored hub does not hold")?;
     ensure!(reason.contains("restored"), "{reason}");
     // A node that enrols meanwhile gets no release.

@@ -138,7 +138,7 @@ impl Serve {
 #[command(
     after_help = "Example:\n  holdfast restore --dir /var/lib/holdfast --from /backup/holdfast-2026-11-20\n\n\
     Restore the newest copy there is: what happened since it was made is not in it. The hub that serves from it serves no \
-    release until an admin has looked at the fleet and raised the epoch."
+    release until an admin has looked at the fleet and raised the epoch. Operators log in anew: `holdfast context login`."
 )]
 pub(super) struct Restore {
     /// The hub's directory, new or empty
@@ -163,7 +163,7 @@ impl Restore {
         ));
         output::say("it serves no release until an admin has looked at the fleet and raised the epoch");
         output::say(&format!(
-            "next: holdfast serve --dir {}, then from an operator's machine: holdfast epoch raise",
+            "next: holdfast serve --dir {}, then from an operator's machine: holdfast context login, holdfast epoch raise",
             self.dir.display()
         ));
         Ok(Ending::Done)

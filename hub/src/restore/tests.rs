@@ -50,6 +50,12 @@ async fn a_restored_hub_is_whole_and_held_and_its_audit_list_says_so() {
     std::fs::write(copy.join("store/journal.part"), "left by a crash").unwrap();
     std::fs::remove_file(copy.join("ca/node-root.key")).unwrap();
     let journal = std::fs::read(copy.join("store/journal")).unwrap();
+    assert!(
+        journal
+            .windows(access::PREFIX.len())
+            .any(|part| part == access::PREFIX.as_bytes()),
+        "the first operator's certificate is in the copy"
+    );
 
     let place = dir.path().join("restored");
     let restored = restore(&place, &copy, &machine()).await.unwrap();
@@ -85,6 +91,8 @@ async fn a_restored_hub_is_whole_and_held_and_its_audit_list_says_so() {
     let registry = Registry::new(Arc::new(store));
     let held = hold::read(&registry).await.unwrap().unwrap();
     assert!(held.reason().starts_with("restored from a backup"), "{held}");
+    let lists = registry.all(access::PREFIX).await.unwrap();
+    assert!(lists.is_empty(), "what was revoked since would be let in again");
     let audited = registry.all(PENDING).await.unwrap();
     let what = |entry: &crate::store::key::Entry| AuditEntry::from_bytes(&entry.value).unwrap().what;
     assert!(audited.iter().any(|entry| what(entry) == "restore hub"));
