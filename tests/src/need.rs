@@ -29,12 +29,21 @@ pub fn booted_node() -> Option<String> {
 /// Why OpenSSH cannot be asked here, if so.
 #[must_use]
 pub fn openssh() -> Option<String> {
+    programs(&["ssh-keygen", "ssh-agent", "ssh-add"], "openssh-client")
+}
+
+/// Why no program can be given a wrong clock here, if so.
+#[must_use]
+pub fn faketime() -> Option<String> {
+    programs(&["faketime"], "faketime")
+}
+
+/// What of `programs`, which Debian's `package` brings, is not here.
+fn programs(programs: &[&str], package: &str) -> Option<String> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let here = |program: &str| std::env::split_paths(&path).any(|dir| dir.join(program).is_file());
-    let missing = ["ssh-keygen", "ssh-agent", "ssh-add"]
-        .into_iter()
-        .find(|program| !here(program))?;
-    Some(format!("there is no {missing}; install openssh-client"))
+    let missing = programs.iter().find(|program| !here(program))?;
+    Some(format!("there is no {missing}; install {package}"))
 }
 
 /// Says that `test` is skipped, where `cargo xtask test` counts it: past libtest, which keeps a passing test's words.

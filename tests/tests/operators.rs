@@ -15,9 +15,10 @@ use holdfast_pki::spiffe::{Identity, SpiffeId};
 use holdfast_pki::tls::ClientIdentity;
 use holdfast_proto::v1;
 use holdfast_proto::v1::operator_client::OperatorClient;
-use holdfast_tests::fleet::{Fleet, HUB, TRUST_DOMAIN};
+use holdfast_tests::fleet::{Fleet, HUB, PATIENCE, TRUST_DOMAIN, binary};
 use holdfast_tests::need;
 use holdfast_tests::operator::Operator;
+use holdfast_tests::process::{self, Outcome};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::Value;
@@ -150,6 +151,48 @@ fn revoked_access_ends_on_a_live_connection_and_a_login_begins_anew() -> Result<
     bob.run(&fleet, &["node", "list"])?.code_is(DENIED)?;
     let login = bob.run(&fleet, &["context", "login"])?;
     ensure!(login.code != Some(0), "{login:?}");
+    Ok(())
+}
+
+/// `holdfast` of the first operator, on a machine whose clock is `ahead`.
+fn later(fleet: &Fleet, ahead: &str, words: &[&str]) -> Result<Outcome> {
+    let mut command = fleet.world.command(HUB, "faketime");
+    command
+        .env("HOLDFAST_OPERATOR_DIR", fleet.operator_dir())
+        .args(["-f", ahead])
+        .arg(binary("holdfast")?)
+        .args(words);
+    process::run(&command, PATIENCE, "")
+}
+
+#[test]
+fn access_is_renewed_by_any_command_past_half_of_its_life_and_got_anew_past_its_end() -> Result<()> {
+    need!(namespaces);
+    need!(faketime);
+    let fleet = Fleet::new("renewed")?;
+    let file = fleet
+        .operator_dir()
+        .join("contexts")
+        .join(TRUST_DOMAIN)
+        .join("api.pem");
+    let credential = || std::fs::read(&file).context("no API certificate");
+    let first = credential()?;
+    // Certificates live for eight hours.
+    later(&fleet, "+3h", &["status"])?.ok()?;
+    ensure!(credential()? == first, "renewed in the first half of its life");
+    let renewed = later(&fleet, "+5h", &["status"])?;
+    ensure!(!renewed.stderr.contains("logging in"), "{renewed:?}");
+    renewed.ok()?;
+    let second = credential()?;
+    ensure!(second != first, "not renewed in the second half of its life");
+    fleet
+        .holdfast(&["status"])?
+        .ok()
+        .context("by what it was renewed to")?;
+    let over = later(&fleet, "+9h", &["status"])?;
+    ensure!(over.stderr.contains("logging in"), "{over:?}");
+    over.ok()?;
+    ensure!(credential()? != second);
     Ok(())
 }
 

@@ -27,6 +27,9 @@ pub(crate) const NAMESPACES: &[Package] = &[
 /// What signatures of ssh keys are held against.
 pub(crate) const OPENSSH: &[Package] = &[package("openssh-client", "ssh-keygen")];
 
+/// For real programs on machines whose clocks are wrong.
+pub(crate) const WRONG_CLOCKS: &[Package] = &[package("faketime", "faketime")];
+
 /// For libFuzzer.
 pub(crate) const CPP_COMPILER: &[Package] = &[package("g++", "c++")];
 

@@ -103,8 +103,13 @@ fn run_tests(tally: &mut Tally, filter: &[String]) -> Result<()> {
         Ok(()) => World::find(),
         Err(install) => World::Refused(format!("programs are missing; run `{install}`")),
     };
-    if let Err(install) = packages::ensure(packages::OPENSSH) {
-        println!("without OpenSSH its tests are skipped; run `{install}`");
+    for (wanted, what) in [
+        (packages::OPENSSH, "OpenSSH"),
+        (packages::WRONG_CLOCKS, "faketime"),
+    ] {
+        if let Err(install) = packages::ensure(wanted) {
+            println!("without {what} its tests are skipped; run `{install}`");
+        }
     }
     let mut tests = world.command(TEST_LIMIT, &cargo_path());
     tests
