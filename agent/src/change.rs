@@ -173,8 +173,11 @@ impl Host {
         }
         match self.confirm(change, dialer, &before).await {
             Ok(keeps) => self.keep(armed, ledger, keeps),
-            Err(why) => {
+            Err(Unconfirmed { why, is_unseen }) => {
                 let ended = self.undo(armed, ledger, why).await;
+                if is_unseen {
+                    return may_be_tried_again(ended, "its witness did not look");
+                }
                 self.pin_out_if_hub_was_up(change, ledger, dialer, &hub.instance, ended)
                     .await
             }
@@ -243,10 +246,10 @@ impl Host {
         change: &Change<'_>,
         dialer: &Dialer,
         before: &Before,
-    ) -> Result<Vec<v1::KeepReport>, Ended> {
+    ) -> Result<Vec<v1::KeepReport>, Unconfirmed> {
         // The rest is left for the undo, which should be ours and not the guard's.
         let until = self.clock.since_boot() + self.guard_time.mul_f64(0.8);
-        let mut last = Ended::new("undone", "the hub did not answer over a fresh connection in time");
+        let mut last = Unconfirmed::new("the hub did not answer over a fresh connection in time");
         while let Some(left) = until
             .checked_sub(self.clock.since_boot())
             .filter(|left| !left.is_zero())
@@ -268,29 +271,32 @@ impl Host {
         change: &Change<'_>,
         dialer: &Dialer,
         before: &Before,
-    ) -> Result<Vec<v1::KeepReport>, Ended> {
-        let undone = |detail: String| Ended::new("undone", detail);
+    ) -> Result<Vec<v1::KeepReport>, Unconfirmed> {
         let connection = self
             .answered(change, dialer)
             .await
-            .map_err(|why| undone(why.detail))?;
+            .map_err(|why| Unconfirmed::new(why.detail))?;
         let mut after = Vec::new();
         if before.needs_witnesses() {
             let mut client = NodeLinkClient::new(connection);
             let asked = tokio::time::timeout(WITNESS_TIMEOUT, client.witness_keeps(before.ask_after())).await;
-            let reply = asked.map_err(|_| undone("the witnesses of the keeps did not answer".to_owned()))?;
+            let reply =
+                asked.map_err(|_| Unconfirmed::unseen("the witnesses of the keeps did not answer"))?;
             after = reply
-                .map_err(|status| undone(format!("keeps not witnessed: {}", status.message())))?
+                .map_err(|status| Unconfirmed::unseen(format!("keeps not witnessed: {}", status.message())))?
                 .into_inner()
                 .results;
         }
         let (keeps, lost) = before.judge(&after);
         match lost {
             None => Ok(keeps),
-            Some(detail) => Err(Ended {
-                outcome: "undone",
-                detail,
-                keeps,
+            Some(lost) => Err(Unconfirmed {
+                why: Ended {
+                    outcome: "undone",
+                    detail: lost.detail,
+                    keeps,
+                },
+                is_unseen: !lost.was_seen,
             }),
         }
     }
@@ -409,11 +415,7 @@ impl Host {
             .await
             .is_ok_and(|now| now == instance);
         if !was_up {
-            let detail = format!(
-                "{}; the hub was not seen up meanwhile, so it may be tried again",
-                ended.detail
-            );
-            return Ended { detail, ..ended };
+            return may_be_tried_again(ended, "the hub was not seen up meanwhile");
         }
         let digest = change.release.manifest().digest();
         ledger.pin_out_under_these_labels(digest);
@@ -440,6 +442,35 @@ impl Host {
             .into_inner()
             .instance_id)
     }
+}
+
+/// A change that nobody confirmed, and is undone.
+#[derive(Debug)]
+struct Unconfirmed {
+    why: Ended,
+    /// Whether all that is missing is a witness's look: then nothing is known against the release.
+    is_unseen: bool,
+}
+
+impl Unconfirmed {
+    fn new(detail: impl Into<String>) -> Self {
+        Self {
+            why: Ended::new("undone", detail),
+            is_unseen: false,
+        }
+    }
+
+    fn unseen(detail: impl Into<String>) -> Self {
+        Self {
+            is_unseen: true,
+            ..Self::new(detail)
+        }
+    }
+}
+
+fn may_be_tried_again(ended: Ended, since: &str) -> Ended {
+    let detail = format!("{}; {since}, so it may be tried again", ended.detail);
+    Ended { detail, ..ended }
 }
 
 /// Why a hub did not answer for a change.

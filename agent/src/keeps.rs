@@ -17,6 +17,16 @@ pub struct Before {
     witnessed: Vec<v1::Witnessed>,
 }
 
+/// A keep that passed before the change and is not seen to pass after it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lost {
+    /// Which, and what its witness says.
+    pub detail: String,
+    /// Whether its witness looked and could not get through. One that did not look says nothing of the release: it may be
+    /// busy with others, or gone.
+    pub was_seen: bool,
+}
+
 /// A keep that the rules to be loaded would close, and that nobody outside can check.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}; nobody is there to witness it, so the release is refused before anything is touched")]
@@ -84,12 +94,12 @@ impl Before {
         request(&self.keeps, witnesses.collect())
     }
 
-    /// The report of all keeps, and the first that was lost.
+    /// The report of all keeps, and the first that was lost: one that a witness saw closed before one that nobody looked at.
     #[must_use]
-    pub fn judge(&self, after: &[v1::Witnessed]) -> (Vec<v1::KeepReport>, Option<String>) {
+    pub fn judge(&self, after: &[v1::Witnessed]) -> (Vec<v1::KeepReport>, Option<Lost>) {
         let nothing = v1::Witnessed::default();
         let mut reports = Vec::new();
-        let mut lost = None;
+        let mut lost: Option<Lost> = None;
         for (n, (keep, before)) in self.keeps.iter().zip(&self.witnessed).enumerate() {
             let after = after.get(n).unwrap_or(&nothing);
             let from: Vec<_> = keep.from.iter().map(ToString::to_string).collect();
@@ -98,10 +108,21 @@ impl Before {
                 (false, _) => (String::new(), "unwitnessed"),
                 (true, true) => (before.witness.clone(), "passed"),
                 (true, false) => {
-                    lost.get_or_insert_with(|| {
-                        format!("keep lost: {name}, seen by {}: {}", before.witness, after.detail)
-                    });
-                    (before.witness.clone(), "failed")
+                    let was_seen = !after.witness.is_empty();
+                    if lost.as_ref().is_none_or(|lost| was_seen && !lost.was_seen) {
+                        let detail = match was_seen {
+                            true => {
+                                format!("keep lost: {name}, seen by {}: {}", before.witness, after.detail)
+                            }
+                            false => format!(
+                                "keep not seen again: {name}, which {} saw before: {}",
+                                before.witness, after.detail
+                            ),
+                        };
+                        lost = Some(Lost { detail, was_seen });
+                    }
+                    let after = if was_seen { "failed" } else { "unwitnessed" };
+                    (before.witness.clone(), after)
                 }
             };
             let before_text = match (before.witness.is_empty(), before.passed) {
@@ -151,10 +172,15 @@ mod tests {
     #[test]
     fn only_what_the_same_witness_saw_before_can_be_lost() {
         let witnessed = Before::new(&desired(OPEN), seen("hub", true)).unwrap();
-        assert!(witnessed.judge(&seen("hub", false)).1.is_some());
+        assert!(
+            witnessed
+                .judge(&seen("hub", false))
+                .1
+                .is_some_and(|lost| lost.was_seen)
+        );
         assert!(witnessed.judge(&seen("hub", true)).1.is_none());
         assert!(
-            witnessed.judge(&[]).1.is_some(),
+            witnessed.judge(&[]).1.is_some_and(|lost| !lost.was_seen),
             "a hub that does not answer for a keep has not seen it"
         );
         let failed_before = Before::new(&desired(OPEN), seen("hub", false)).unwrap();

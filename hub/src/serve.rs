@@ -20,8 +20,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use crate::acceptor::{self, Listener};
 use crate::api::authz::Authorize;
 use crate::api::denials::{self, Denials};
-use crate::api::show::Turns;
-use crate::api::{self, Hub};
+use crate::api::{self, Hub, Turns, show};
 use crate::authority::Newest;
 use crate::ca::{HUB_LEAF_RENEWAL, HubCa, HubLeaf};
 use crate::checkpoints::{self, Checkpoints};
@@ -35,6 +34,7 @@ use crate::store::audit::{AuditEntry, AuditId, Outcome};
 use crate::store::embedded::JournalStore;
 use crate::store::lock::DirLock;
 use crate::tasks::Tasks;
+use crate::witness;
 
 /// How long calls in flight may take once the hub is to stop.
 const GRACE: Duration = Duration::from_secs(10);
@@ -175,7 +175,8 @@ pub(crate) async fn open(
         challenges: Challenges::new(&*random),
         denials: Denials::default(),
         checkpoints,
-        shows: Turns::default(),
+        shows: Turns::new(show::AT_ONCE),
+        witnessing: Turns::new(witness::AT_ONCE),
         instance,
         serving_since_secs: clock.unix_secs(),
         clock,

@@ -4,12 +4,14 @@
 //! asked before a change is asked after it. A node's address is the one it connects from, never one it claims.
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::Arc;
 use std::time::Duration;
 
 use holdfast_proto::ids::NodeId;
 use holdfast_proto::v1;
 use ipnet::IpNet;
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::links::Links;
@@ -20,8 +22,13 @@ const HUB: &str = "hub";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// The most keeps of one request: all that eight slices can hold. An agent asks for no more.
 pub const KEEPS_MAX: usize = 256;
+/// How many nodes have keeps witnessed at once: a whole fleet may take a release in the same moment.
+pub const AT_ONCE: usize = 256;
+/// How many keeps of one node are looked at side by side: it costs a connection each, here or at a witness that has 32
+/// places for all. One node must not take them from the others.
+const KEEPS_AT_ONCE: usize = 8;
 
-/// Has every keep of `request` checked against `node` at `address`, side by side. One result for each keep, in order.
+/// Has every keep of `request` checked against `node` at `address`, some side by side. One result for each keep, in order.
 pub async fn check(
     links: &Links,
     node: NodeId,
@@ -30,10 +37,12 @@ pub async fn check(
 ) -> Vec<v1::Witnessed> {
     let count = request.keeps.len().min(KEEPS_MAX);
     let mut checks = JoinSet::new();
+    let places = Arc::new(Semaphore::new(KEEPS_AT_ONCE));
     for (n, keep) in request.keeps.into_iter().take(KEEPS_MAX).enumerate() {
         let asked_before = request.witnesses.get(n).cloned();
-        let links = links.clone();
+        let (links, places) = (links.clone(), places.clone());
         checks.spawn(async move {
+            let _place = places.acquire().await;
             (
                 n,
                 check_one(&links, &node, address, &keep, asked_before.as_deref()).await,

@@ -10,6 +10,7 @@ mod login;
 mod node_link;
 mod operator;
 pub mod show;
+mod turns;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,7 +29,7 @@ use tokio::sync::watch;
 use tonic::{Code, Request, Status};
 
 use self::denials::Denials;
-use self::show::Turns;
+pub use self::turns::Turns;
 use crate::acceptor::Caller;
 use crate::authority::Newest;
 use crate::ca::HubCa;
@@ -67,6 +68,8 @@ pub struct Hub {
     pub denials: Denials,
     /// Who shows what this hub does not know.
     pub shows: Turns,
+    /// Who has keeps witnessed.
+    pub witnessing: Turns,
     /// This run of the hub.
     pub instance: UniqueId,
     /// Since when it serves, in Unix seconds.

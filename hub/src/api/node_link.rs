@@ -129,6 +129,7 @@ impl v1::node_link_server::NodeLink for Service {
                 witness::KEEPS_MAX
             )));
         }
+        let _turn = self.0.witnessing.take(&caller).await?;
         let results = witness::check(&self.0.links, id, caller.address.ip(), request).await;
         Ok(Response::new(v1::WitnessKeepsReply { results }))
     }

@@ -5,7 +5,6 @@
 //! not validly signed, by the newest authority that can be reached with what was shown, is passed over.
 
 mod judge;
-mod turns;
 
 use std::time::Duration;
 
@@ -17,7 +16,6 @@ use prost::Message as _;
 use tonic::{Status, Streaming};
 
 use self::judge::{Has, Shown, judge};
-pub use self::turns::Turns;
 use super::{Hub, calling_node, invalid};
 use crate::acceptor::Caller;
 use crate::registry::{Registry, RegistryError, to_record};
@@ -25,6 +23,9 @@ use crate::store::key::Key;
 use crate::store::txn::{CommitError, Precondition, Txn};
 use crate::{drafts, epoch, hold, releases};
 
+/// How many show something at once: each takes up to a mebibyte, and some milliseconds of checking signatures. A fleet that
+/// meets a restored hub shows it the same things all at once.
+pub const AT_ONCE: usize = 16;
 /// How long the next chunk may take, so that a peer which sends nothing does not keep its turn.
 const CHUNK_TIMEOUT: Duration = Duration::from_secs(5);
 

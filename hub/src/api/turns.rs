@@ -1,4 +1,4 @@
-//! Who may show something now: a fleet that meets a restored hub shows it the same things all at once.
+//! Turns at calls that cost much: so many callers at once, and each of them one call at a time.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,24 +9,12 @@ use tonic::Status;
 
 use crate::acceptor::Caller;
 
-/// At once: each takes up to a mebibyte, and some milliseconds of checking signatures.
-const AT_ONCE: usize = 16;
-
-/// The turns to show something, in the order of asking. A caller has one at a time, so that none keeps the others waiting
+/// The turns at one kind of call, in the order of asking. A caller has one at a time, so that none keeps the others waiting
 /// for long.
 #[derive(Debug)]
 pub struct Turns {
     places: Semaphore,
     callers: Arc<Mutex<BTreeSet<SpiffeId>>>,
-}
-
-impl Default for Turns {
-    fn default() -> Self {
-        Self {
-            places: Semaphore::new(AT_ONCE),
-            callers: Arc::default(),
-        }
-    }
 }
 
 /// A turn, until it is dropped.
@@ -37,6 +25,15 @@ pub(super) struct Turn<'a> {
 }
 
 impl Turns {
+    /// Turns for `at_once` callers.
+    #[must_use]
+    pub fn new(at_once: usize) -> Self {
+        Self {
+            places: Semaphore::new(at_once),
+            callers: Arc::default(),
+        }
+    }
+
     /// Waits for a turn.
     pub(super) async fn take(&self, caller: &Caller) -> Result<Turn<'_>, Status> {
         let id = caller.id.clone();
@@ -51,7 +48,7 @@ impl Turns {
     }
 }
 
-/// A caller's entry among those that wait or show, until it is dropped.
+/// A caller's entry among those that wait or have their turn, until it is dropped.
 #[derive(Debug)]
 struct Entered {
     callers: Arc<Mutex<BTreeSet<SpiffeId>>>,
@@ -62,7 +59,7 @@ impl Entered {
     fn new(callers: &Arc<Mutex<BTreeSet<SpiffeId>>>, id: SpiffeId) -> Result<Self, Status> {
         if !lock(callers).insert(id.clone()) {
             return Err(Status::resource_exhausted(
-                "this caller is showing something already",
+                "this caller has such a call under way already",
             ));
         }
         Ok(Self {
@@ -98,10 +95,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_caller_has_one_turn_and_only_so_many_callers_have_one_at_once() {
-        let turns = Turns::default();
+        let turns = Turns::new(3);
         let mut taken = Vec::new();
-        for n in 0..AT_ONCE {
-            taken.push(turns.take(&node(u8::try_from(n).unwrap())).await.unwrap());
+        for n in 0..3 {
+            taken.push(turns.take(&node(n)).await.unwrap());
         }
         assert_eq!(
             turns.take(&node(0)).await.unwrap_err().code(),
