@@ -93,11 +93,17 @@ impl Checkpoints {
         self.newest.get(&hub)
     }
 
-    /// Takes what the hub `from` gave, if it is newer than what is held.
+    /// Takes what the hub `from` gave, if it is newer than what is held, on a node in `epoch`.
     ///
     /// # Errors
     /// [`RefuseCheckpoint`].
-    pub fn take(&mut self, from: UniqueId, offered: Envelope, now: Duration) -> Result<(), RefuseCheckpoint> {
+    pub fn take(
+        &mut self,
+        from: UniqueId,
+        offered: Envelope,
+        epoch: u64,
+        now: Duration,
+    ) -> Result<(), RefuseCheckpoint> {
         let checkpoint: Checkpoint = parse_payload(&offered.payload)?;
         if checkpoint.hub != from {
             let named = checkpoint.hub;
@@ -111,11 +117,17 @@ impl Checkpoints {
         if bytes > SIGNATURE_BYTES_MAX {
             return Err(RefuseCheckpoint::Signatures(bytes));
         }
-        let held = self.newest.get(&from).map(age);
+        // One of an epoch that no operator raised gives way to any other: whoever once had a hub's key must not keep the
+        // hub's own checkpoints out for ever.
+        let known = |checkpoint: &Checkpoint| (checkpoint.epoch <= epoch).then(|| checkpoint.age());
+        let held = self
+            .newest
+            .get(&from)
+            .map(|held| read(held).and_then(|held| known(&held)));
         if held.is_none() && self.newest.len() >= HUBS_MAX {
             return Err(RefuseCheckpoint::Hubs);
         }
-        if held.flatten().is_none_or(|held| checkpoint.age() > held) {
+        if held.flatten().is_none_or(|held| known(&checkpoint) > Some(held)) {
             self.newest.insert(from, offered);
             self.is_unsaved = true;
             self.save_if_due(now);
@@ -151,10 +163,9 @@ impl Checkpoints {
     }
 }
 
-/// What orders checkpoints; none for one that this version cannot read.
-fn age(held: &Envelope) -> Option<(u64, u64, u64)> {
-    let held: Checkpoint = parse_payload(&held.payload).ok()?;
-    Some(held.age())
+/// A checkpoint that is held; none if this version cannot read it.
+fn read(held: &Envelope) -> Option<Checkpoint> {
+    parse_payload(&held.payload).ok()
 }
 
 #[cfg(test)]
@@ -168,6 +179,8 @@ mod tests {
     use crate::testing::fleet;
 
     const NOW: Duration = Duration::from_secs(100);
+    /// Which operators have raised.
+    const EPOCH: u64 = 2;
 
     fn hub(n: u8) -> UniqueId {
         [n; 16].into()
@@ -187,6 +200,10 @@ mod tests {
         checkpoint.sign(&SigningKey::generate())
     }
 
+    fn age(held: &Envelope) -> Option<(u64, u64, u64)> {
+        read(held).map(|held| held.age())
+    }
+
     fn empty(files: &FaultFiles) -> Checkpoints {
         Checkpoints::load(Path::new("/state"), Arc::new(files.clone()))
     }
@@ -195,30 +212,42 @@ mod tests {
     fn an_older_checkpoint_does_not_take_the_place_of_a_newer_one() {
         let mut kept = empty(&FaultFiles::new());
         let newest = checkpoint(hub(1), (1, 3, 50));
-        kept.take(hub(1), newest.clone(), NOW).unwrap();
+        kept.take(hub(1), newest.clone(), EPOCH, NOW).unwrap();
         for older in [(1, 3, 49), (1, 3, 50), (1, 2, 900), (0, 9, 900)] {
-            kept.take(hub(1), checkpoint(hub(1), older), NOW).unwrap();
+            kept.take(hub(1), checkpoint(hub(1), older), EPOCH, NOW).unwrap();
             assert_eq!(kept.of(hub(1)), Some(&newest), "{older:?}");
         }
         for newer in [(1, 3, 51), (1, 4, 1), (2, 1, 1)] {
             let newer = checkpoint(hub(1), newer);
-            kept.take(hub(1), newer.clone(), NOW).unwrap();
+            kept.take(hub(1), newer.clone(), EPOCH, NOW).unwrap();
             assert_eq!(kept.of(hub(1)), Some(&newer));
         }
+    }
+
+    #[test]
+    fn a_checkpoint_of_an_epoch_that_no_operator_raised_keeps_no_honest_one_out() {
+        let mut kept = empty(&FaultFiles::new());
+        let planted = checkpoint(hub(1), (u64::MAX, u64::MAX, u64::MAX));
+        kept.take(hub(1), planted.clone(), EPOCH, NOW).unwrap();
+        let honest = checkpoint(hub(1), (1, 1, 1));
+        kept.take(hub(1), honest.clone(), EPOCH, NOW).unwrap();
+        assert_eq!(kept.of(hub(1)), Some(&honest));
+        kept.take(hub(1), planted, EPOCH, NOW).unwrap();
+        assert_eq!(kept.of(hub(1)), Some(&honest));
     }
 
     #[test]
     fn a_hub_speaks_for_itself_alone_and_cannot_crowd_others_out() {
         let mut kept = empty(&FaultFiles::new());
         let of_one = checkpoint(hub(1), (1, 1, 1));
-        kept.take(hub(1), of_one.clone(), NOW).unwrap();
+        kept.take(hub(1), of_one.clone(), EPOCH, NOW).unwrap();
         let forged = checkpoint(hub(1), (9, 9, 9));
         assert!(matches!(
-            kept.take(hub(2), forged, NOW),
+            kept.take(hub(2), forged, EPOCH, NOW),
             Err(RefuseCheckpoint::Hub { .. })
         ));
         for n in 2..=40 {
-            let taken = kept.take(hub(n), checkpoint(hub(n), (1, 1, 1)), NOW);
+            let taken = kept.take(hub(n), checkpoint(hub(n), (1, 1, 1)), EPOCH, NOW);
             assert_eq!(taken.is_ok(), usize::from(n) <= HUBS_MAX, "hub {n}");
         }
         assert_eq!(kept.of(hub(1)), Some(&of_one));
@@ -231,13 +260,13 @@ mod tests {
         let mut large = checkpoint(hub(1), (1, 1, 1));
         large.signatures[0].signature = vec![0; SIGNATURE_BYTES_MAX + 1];
         assert!(matches!(
-            kept.take(hub(1), large, NOW),
+            kept.take(hub(1), large, EPOCH, NOW),
             Err(RefuseCheckpoint::Signatures(_))
         ));
         for payload in [Vec::new(), b"{}".to_vec(), vec![b' '; 100_000]] {
             let none = Envelope::unsigned(payload);
             assert!(matches!(
-                kept.take(hub(1), none, NOW),
+                kept.take(hub(1), none, EPOCH, NOW),
                 Err(RefuseCheckpoint::Payload(_))
             ));
         }
@@ -249,7 +278,7 @@ mod tests {
         let files = FaultFiles::new();
         let mut kept = empty(&files);
         for revision in 1..=1000 {
-            kept.take(hub(1), checkpoint(hub(1), (1, 1, revision)), NOW)
+            kept.take(hub(1), checkpoint(hub(1), (1, 1, revision)), EPOCH, NOW)
                 .unwrap();
         }
         assert_eq!(files.calls(), 1, "a thousand within a moment");
@@ -272,7 +301,7 @@ mod tests {
         ) {
             let mut kept = empty(&FaultFiles::new());
             for age in &ages {
-                kept.take(hub(1), checkpoint(hub(1), *age), NOW).unwrap();
+                kept.take(hub(1), checkpoint(hub(1), *age), EPOCH, NOW).unwrap();
             }
             prop_assert_eq!(kept.of(hub(1)).and_then(age), ages.into_iter().max());
         }

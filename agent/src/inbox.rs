@@ -14,6 +14,9 @@ use crate::keeper::HubHas;
 use crate::ledger::RAISES_MAX;
 use crate::members;
 
+/// The most changes of labels that wait, of 16 KiB at most each: more than operators make while one release is applied.
+const LABELS_MAX: usize = 32;
+
 /// A release as a hub offers it.
 #[derive(Debug, Clone)]
 pub struct Offer {
@@ -33,8 +36,8 @@ pub struct Documents {
     pub lacking: Option<HubHas>,
     /// Raises of the epoch, in the order in which they came: each is a step of its own.
     pub raises: Vec<Envelope>,
-    /// The newest change of this node's labels.
-    pub labels: Option<Envelope>,
+    /// Changes of this node's labels, in the order in which they came: each follows the one before.
+    pub labels: Vec<Envelope>,
 }
 
 impl Documents {
@@ -45,27 +48,29 @@ impl Documents {
             hub,
             lacking: None,
             raises: Vec::new(),
-            labels: None,
+            labels: Vec::new(),
         }
     }
 
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.raises.is_empty() && self.labels.is_none()
+        self.raises.is_empty() && self.labels.is_empty()
     }
 
     /// These, and then `newer` ones.
     #[must_use]
     pub fn and(mut self, newer: Self) -> Self {
         self.raises.extend(newer.raises);
+        self.labels.extend(newer.labels);
         // Those beyond are dropped, and a hub sends them again over the next link.
         self.raises.truncate(RAISES_MAX);
+        self.labels.truncate(LABELS_MAX);
         Self {
             lacking: newer.lacking.or(self.lacking),
             hub: newer.hub,
             raises: self.raises,
-            labels: newer.labels.or(self.labels),
+            labels: self.labels,
         }
     }
 }
@@ -169,19 +174,19 @@ mod tests {
         assert!(members.len() == 2 && web.contains(&"10.0.0.3".parse().unwrap()) && web.len() == 1);
     }
     #[tokio::test]
-    async fn raises_keep_their_order_and_only_the_newest_labels_wait() {
+    async fn raises_and_labels_keep_their_order_and_have_a_bound() {
         let inbox = Inbox::default();
         let document = |n: usize| Envelope::unsigned(n.to_string().into_bytes());
         inbox.documents(Documents::none(hub()));
         for n in 0..RAISES_MAX + 3 {
             inbox.documents(Documents {
                 raises: vec![document(n)],
-                labels: Some(document(n)),
+                labels: vec![document(n)],
                 ..Documents::none(hub())
             });
         }
         let found = inbox.next().await.documents.unwrap();
         assert_eq!(found.raises, (0..RAISES_MAX).map(document).collect::<Vec<_>>());
-        assert_eq!(found.labels, Some(document(RAISES_MAX + 2)));
+        assert_eq!(found.labels, (0..LABELS_MAX).map(document).collect::<Vec<_>>());
     }
 }

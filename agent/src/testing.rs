@@ -175,7 +175,7 @@ pub(crate) fn label_change(version: u64, previous: Digest) -> LabelChange {
         trust_domain: fleet(),
         node: own(),
         version,
-        previous,
+        previous: Some(previous),
         labels: labels.try_into().unwrap(),
     }
 }

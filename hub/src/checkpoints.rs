@@ -84,11 +84,13 @@ pub struct History {
 
 /// Whether `shown`, a checkpoint under this hub's own key, tells of something that this history does not know.
 ///
-/// An epoch that was raised since is an operator's word that what was lost before it does not count any more.
+/// Another epoch says nothing: one that was raised since is an operator's word that what was lost before it does not count
+/// any more, and one that this hub has not reached is told by the raise itself, under operators' signatures. This hub's
+/// key alone must not hold it for ever: whoever once had the key could name an epoch that nobody ever raises.
 #[must_use]
 pub fn is_above(history: &History, shown: &Checkpoint) -> bool {
     if shown.epoch != history.epoch {
-        return shown.epoch > history.epoch;
+        return false;
     }
     history
         .start

@@ -4,11 +4,11 @@
 //! `grant/<id>`. The newest set is in the node's own record as well, written in the same transaction.
 
 use holdfast_pki::authority::{Act, RefuseEnvelope, TrustedAuthority};
-use holdfast_pki::envelope::{Envelope, Verified};
+use holdfast_pki::envelope::{Envelope, Verified, parse_payload};
 use holdfast_pki::labels::LabelChange;
 use holdfast_proto::ids::{Digest, Name, NodeId, TrustDomain};
 
-use crate::registry::{NodeRecord, Registry, RegistryError};
+use crate::registry::{NodeRecord, Registry, RegistryError, read_record};
 use crate::store::key::Key;
 
 /// The version of the labels that a join grant gives.
@@ -18,6 +18,32 @@ pub const FIRST: u64 = 1;
 #[must_use]
 pub fn key(node: &NodeId, version: u64) -> Key {
     format!("labels/{node}/{version:020}").into()
+}
+
+/// The changes that lead from version `held` of a node's labels to the newest, in the order in which the node follows them.
+/// Those before a set that was stated outright are of no use any more, and left out.
+///
+/// # Errors
+/// [`RegistryError`] from the store, or for a record that cannot be read.
+pub async fn changes_after(
+    registry: &Registry,
+    node: &NodeId,
+    held: u64,
+) -> Result<Vec<Envelope>, RegistryError> {
+    let mut changes = Vec::new();
+    for entry in registry.all(&format!("labels/{node}/")).await? {
+        if entry.key <= key(node, held) {
+            continue;
+        }
+        let change: Envelope = read_record(&entry)?;
+        let stated_outright =
+            parse_payload::<LabelChange>(&change.payload).is_ok_and(|change| change.previous.is_none());
+        if stated_outright {
+            changes.clear();
+        }
+        changes.push(change);
+    }
+    Ok(changes)
 }
 
 /// The document that gave `node` its present labels: its join grant, or the newest change.
@@ -47,14 +73,12 @@ pub enum RefuseChange {
     Node(NodeId),
     /// Somebody changed them meanwhile.
     #[error(
-        "version {offered} of the labels follows document {previous}, node '{name}' has version {held} by document {document}: somebody changed its labels meanwhile; look at them, then sign anew",
-        previous = .previous.short(), document = .document.short()
+        "version {offered} of the labels does not follow version {held} of node '{name}', which document {document} gave: somebody changed its labels meanwhile; look at them, then sign anew",
+        document = .document.short()
     )]
     NotNext {
         /// The version that was offered.
         offered: u64,
-        /// The document that it would follow.
-        previous: Digest,
         /// The node's name.
         name: Name,
         /// The version that the node has.
@@ -81,15 +105,19 @@ pub fn verify(
     Ok(verified)
 }
 
-/// The node with the labels of `change`, if it is the one after `document`, by which `node` has its present ones.
+/// The node with the labels of `change`, if it follows `document`, by which `node` has its present ones, or states the whole
+/// set under a higher version.
 ///
 /// # Errors
 /// [`RefuseChange::NotNext`] if somebody else changed them meanwhile.
 pub fn apply(change: &LabelChange, node: NodeRecord, document: Digest) -> Result<NodeRecord, RefuseChange> {
-    if node.labels_version.checked_add(1) != Some(change.version) || change.previous != document {
+    let follows = match change.previous {
+        None => change.version > node.labels_version,
+        Some(previous) => node.labels_version.checked_add(1) == Some(change.version) && previous == document,
+    };
+    if !follows {
         return Err(RefuseChange::NotNext {
             offered: change.version,
-            previous: change.previous,
             name: node.name,
             held: node.labels_version,
             document,

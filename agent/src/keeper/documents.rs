@@ -70,11 +70,20 @@ impl Keeper {
             }
             self.tell("epoch", taken.map_err(Ended::from)).await;
         }
-        if let Some(labels) = documents.labels {
-            let taken = self.take_labels(&labels, &authority);
-            if matches!(taken, Err(TakeError::Ledger(_))) {
-                unsaved.labels = Some(labels);
+        let mut told = None;
+        for change in documents.labels {
+            if !unsaved.labels.is_empty() {
+                unsaved.labels.push(change);
+                continue;
             }
+            let taken = self.take_labels(&change, &authority);
+            if matches!(taken, Err(TakeError::Ledger(_))) {
+                unsaved.labels.push(change);
+            }
+            told = Some(taken);
+        }
+        // The last one tells how it stands: a set that was stated outright mends what stopped those before it.
+        if let Some(taken) = told {
             self.tell("labels", taken.map_err(Ended::from)).await;
         }
         if !unsaved.is_empty() {
@@ -125,20 +134,12 @@ impl Keeper {
             .judge_labels(change.value(), change.digest(), own, fleet)?;
         match judgement {
             LabelJudgement::Held => return Ok(()),
-            LabelJudgement::Take | LabelJudgement::TakeFork => {
-                self.change_ledger(|ledger| ledger.take_labels(&change))?;
-            }
+            LabelJudgement::Take => self.change_ledger(|ledger| ledger.take_labels(&change))?,
         }
         // Under other labels a release that was undone comes to something else: what is said of it is news.
         self.undone = None;
         let LabelChange { version, labels, .. } = change.value();
         tracing::info!(version, %labels, "labels");
-        if judgement == LabelJudgement::TakeFork {
-            tracing::warn!(
-                version,
-                "operators signed these labels beside others, not after them"
-            );
-        }
         self.publish_held();
         Ok(())
     }

@@ -5,6 +5,7 @@ use std::path::Path;
 use holdfast_pki::authority::AuthorityKey;
 use holdfast_pki::envelope::Envelope;
 use holdfast_pki::files_testing::{Call, Fault, FaultFiles};
+use holdfast_pki::labels::LabelChange;
 use holdfast_pki::signing_key::SigningKey;
 use holdfast_proto::ids::{Digest, NodeId};
 
@@ -26,7 +27,7 @@ fn full_disk(files: &FaultFiles) {
 async fn bring(keeper: &mut Keeper, hub: &FakeHub, raises: &[&Envelope], labels: Option<&Envelope>) {
     let documents = Documents {
         raises: raises.iter().map(|&raise| raise.clone()).collect(),
-        labels: labels.cloned(),
+        labels: labels.cloned().into_iter().collect(),
         ..Documents::none(hub.offering().await)
     };
     keeper.take_documents(documents).await;
@@ -69,6 +70,40 @@ async fn labels_for_another_node_move_nothing_and_are_told_once() {
     );
     assert!(report.detail.contains("not for this one"), "{}", report.detail);
     assert!(reports.try_recv().is_err(), "once");
+}
+
+#[tokio::test]
+async fn a_node_that_was_away_follows_every_change_or_a_set_that_was_stated_outright() {
+    let (operators, hub) = (Operators::new(), FakeHub::new(1));
+    let (mut keeper, mut reports) = keeper(&operators, &hub);
+    let mut chain = vec![operators.sign(&label_change(2, keeper.ledger.labels.digest))];
+    for version in 3..6 {
+        chain.push(operators.sign(&label_change(version, chain.last().unwrap().digest())));
+    }
+    let bring = async |keeper: &mut Keeper, labels: &[Envelope]| {
+        let documents = Documents {
+            labels: labels.to_vec(),
+            ..Documents::none(hub.offering().await)
+        };
+        keeper.take_documents(documents).await;
+        keeper.ledger.labels.version
+    };
+    assert_eq!(bring(&mut keeper, &chain[..2]).await, 3);
+    assert_eq!(bring(&mut keeper, &chain[3..]).await, 3, "one between is missing");
+    let report = reports.try_recv().unwrap();
+    assert!(
+        report.outcome == "refused" && report.detail.contains("--set"),
+        "{report:?}"
+    );
+    let outright = operators.sign(&LabelChange {
+        previous: None,
+        ..label_change(6, Digest::of(b"not looked at"))
+    });
+    assert_eq!(bring(&mut keeper, &[chain[3].clone(), outright]).await, 6);
+    assert!(
+        reports.try_recv().is_err(),
+        "the last one stands: nothing to mend"
+    );
 }
 
 #[tokio::test]

@@ -1,8 +1,9 @@
 //! The one decision over a change of this node's labels: [`Ledger::judge_labels`]. Pure, as `judge` is.
 //!
 //! The labels choose the slices, so whoever chose them would choose the policy: they come from the node's own join grant
-//! and from later documents that operators signed for this very node. Only a higher version counts: no hub brings back
-//! what was.
+//! and from later documents that operators signed for this very node, each upon the one before it. Only a higher version
+//! counts: no hub brings back what was. And a join grant names no node: what operators changed in the belief that another
+//! grant was this node's is refused.
 
 use holdfast_pki::envelope::{Envelope, Verified};
 use holdfast_pki::grant::JoinGrant;
@@ -46,9 +47,6 @@ pub enum LabelJudgement {
     Held,
     /// They take the place of those held.
     Take,
-    /// They do as well, but name another document before them than the one held: operators signed two changes side by
-    /// side, and the higher number decides.
-    TakeFork,
 }
 
 /// Why a change of labels is refused. Nothing was changed.
@@ -72,6 +70,23 @@ pub enum RefuseLabels {
         offered: u64,
         /// What is held.
         held: u64,
+    },
+    /// They were made from another document than the one held.
+    #[error(
+        "labels version {offered} were made from document {from}, this node holds version {held} by document {document}: \
+         their signers were shown what this node is not, or a change between was not handed on; sign the whole set \
+         (`holdfast node label NAME --set ..`)",
+        from = .from.short(), document = .document.short()
+    )]
+    Base {
+        /// What was offered.
+        offered: u64,
+        /// The document that it was made from.
+        from: Digest,
+        /// What is held.
+        held: u64,
+        /// The document that gave it.
+        document: Digest,
     },
     /// Same version, other bytes.
     #[error(
@@ -112,13 +127,17 @@ impl Ledger {
                 Err(RefuseLabels::Equivocation(offered))
             };
         }
-        // Behind a gap nothing can be said of the one before.
-        let is_next = offered == held + 1;
-        Ok(if is_next && change.previous != self.labels.digest {
-            LabelJudgement::TakeFork
-        } else {
-            LabelJudgement::Take
-        })
+        match change.previous {
+            // Stated outright: nothing that a hub showed is in it.
+            None => Ok(LabelJudgement::Take),
+            Some(from) if offered == held + 1 && from == self.labels.digest => Ok(LabelJudgement::Take),
+            Some(from) => Err(RefuseLabels::Base {
+                offered,
+                from,
+                held,
+                document: self.labels.digest,
+            }),
+        }
     }
 
     /// Notes the labels from now on.
@@ -183,6 +202,7 @@ mod tests {
         let mut ledger = operators.ledger(Generation::default());
         let (grant, two) = (ledger.labels.digest, label_change(2, ledger.labels.digest));
         let three = label_change(3, digest(&two));
+        take(&operators, &mut ledger, &two);
         take(&operators, &mut ledger, &three);
         assert_eq!(judge(&ledger, &three), Ok(LabelJudgement::Held), "the same again");
         assert_eq!(
@@ -202,33 +222,59 @@ mod tests {
     }
 
     #[test]
-    fn labels_signed_side_by_side_are_taken_and_told_as_a_fork() {
+    fn labels_that_were_made_from_what_this_node_is_not_are_refused() {
         let operators = Operators::new();
         let mut ledger = operators.ledger(Generation::default());
+        let refused = |ledger: &Ledger, change: &LabelChange| {
+            matches!(judge(ledger, change), Err(RefuseLabels::Base { .. }))
+        };
+        // A hub may have shown whoever signed it the grant of another node.
+        let other_grant = label_change(2, Digest::of(b"the grant of another node"));
+        assert!(refused(&ledger, &other_grant));
+        // .. and the next change follows that one, behind a gap.
+        assert!(refused(&ledger, &label_change(3, digest(&other_grant))));
+        assert!(refused(&ledger, &label_change(3, ledger.labels.digest)), "a gap");
         let two = label_change(2, ledger.labels.digest);
         take(&operators, &mut ledger, &two);
-        let beside = label_change(3, ledger.grant.digest());
-        assert_eq!(judge(&ledger, &beside), Ok(LabelJudgement::TakeFork));
+        assert!(
+            refused(&ledger, &label_change(3, ledger.grant.digest())),
+            "side by side"
+        );
         assert_eq!(
             judge(&ledger, &label_change(3, digest(&two))),
             Ok(LabelJudgement::Take)
         );
-        assert_eq!(
-            judge(&ledger, &label_change(4, Digest::of(b"version 3"))),
-            Ok(LabelJudgement::Take),
-            "the ones between were missed"
+    }
+
+    #[test]
+    fn a_set_that_was_stated_outright_is_taken_whatever_was_before() {
+        let ledger = Operators::new().ledger(Generation::default());
+        let outright = |version| LabelChange {
+            previous: None,
+            ..label_change(version, Digest::of(b"not looked at"))
+        };
+        assert_eq!(judge(&ledger, &outright(2)), Ok(LabelJudgement::Take));
+        assert_eq!(judge(&ledger, &outright(9)), Ok(LabelJudgement::Take));
+        assert!(
+            judge(&ledger, &outright(1)).is_err(),
+            "only a higher version counts"
         );
     }
 
     proptest! {
         #[test]
         fn whatever_is_offered_labels_only_rise_and_are_this_nodes_own(
-            offers in prop::collection::vec((0_u64..8, any::<u8>(), any::<bool>(), any::<bool>()), 1..12)
+            offers in prop::collection::vec((0_u64..8, 0_u8..4, any::<bool>(), any::<bool>()), 1..12)
         ) {
             let operators = Operators::new();
             let mut ledger = operators.ledger(Generation::default());
             for (version, previous, for_us, our_fleet) in offers {
-                let mut change = label_change(version, Digest::of(&[previous % 3]));
+                let mut change = label_change(version, ledger.labels.digest);
+                change.previous = match previous {
+                    0 => None,
+                    1 => Some(Digest::of(b"another document")),
+                    _ => change.previous,
+                };
                 if !for_us {
                     change.node = NodeId::of_public_key(b"another node");
                 }
@@ -236,11 +282,9 @@ mod tests {
                     change.trust_domain = "other.example".parse().unwrap();
                 }
                 let before = ledger.labels.clone();
-                let taken = matches!(
-                    judge(&ledger, &change),
-                    Ok(LabelJudgement::Take | LabelJudgement::TakeFork)
-                );
-                prop_assert_eq!(taken, for_us && our_fleet && version > before.version);
+                let taken = judge(&ledger, &change) == Ok(LabelJudgement::Take);
+                let follows = previous == 0 || (previous > 1 && version == before.version + 1);
+                prop_assert_eq!(taken, for_us && our_fleet && version > before.version && follows);
                 if taken {
                     take(&operators, &mut ledger, &change);
                     prop_assert!(ledger.labels.version == version && ledger.labels.digest == digest(&change));

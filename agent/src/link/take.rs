@@ -42,7 +42,9 @@ impl Link {
                 outbox.acknowledged(id);
             }
             Some(hub_message::Kind::LabelChange(change)) => {
-                let labels = readable(change.document, "a change of labels");
+                let labels = readable(change.document, "a change of labels")
+                    .into_iter()
+                    .collect();
                 self.inbox.documents(Documents {
                     labels,
                     ..Documents::none(serving.offering())
@@ -77,7 +79,8 @@ impl Link {
 
     fn keep_checkpoint(&mut self, serving: &Serving, document: Envelope) {
         let (from, now) = (serving.connection.hub, self.clock.since_boot());
-        if let Err(error) = self.checkpoints.take(from, document, now) {
+        let epoch = self.held.borrow().epoch;
+        if let Err(error) = self.checkpoints.take(from, document, epoch, now) {
             tracing::warn!(error = %Chain(&error), "a checkpoint is not kept");
         }
     }

@@ -20,7 +20,11 @@ struct Ends {
 
 fn link(hub: &FakeHub, files: &FaultFiles) -> (Link, Ends) {
     let (reports, from_keeper) = mpsc::channel(1);
-    let (held, inbox) = (watch::Sender::new(Held::default()), Arc::new(Inbox::default()));
+    let in_the_first_epoch = Held {
+        epoch: 1,
+        ..Held::default()
+    };
+    let (held, inbox) = (watch::Sender::new(in_the_first_epoch), Arc::new(Inbox::default()));
     let link = Link {
         dialer: hub.dialer(),
         clock: hub.clock.clone(),

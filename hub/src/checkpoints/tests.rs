@@ -65,8 +65,14 @@ fn what_was_lost_before_the_epoch_was_raised_is_not_above() {
 }
 
 #[test]
-fn a_checkpoint_of_a_higher_epoch_is_above_whatever_else_it_says() {
-    assert!(is_above(&history(), &shown(3, 3, 3, 1)));
+fn a_checkpoint_of_an_epoch_that_nobody_raised_here_says_nothing() {
+    for epoch in [3, u64::MAX] {
+        assert!(!is_above(&history(), &shown(epoch, 3, 3, 1)), "{epoch}");
+        assert!(
+            !is_above(&history(), &shown(epoch, u64::MAX, 3, u64::MAX)),
+            "{epoch}"
+        );
+    }
 }
 
 proptest! {

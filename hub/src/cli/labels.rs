@@ -15,18 +15,35 @@ use super::session::Session;
 /// The version of the labels that a join grant gives.
 const GRANTED: u64 = 1;
 
-/// The newest signed labels of a node.
+/// The newest signed labels of a node, as the hub shows them. That a join grant is this node's own is the hub's word: the
+/// node refuses what was made from another.
 #[derive(Debug)]
 pub(super) struct Held {
     /// Whose they are.
     pub(super) node: NodeId,
     /// Counts from 1, the join grant's.
     pub(super) version: u64,
+    /// What the node itself said that it holds, as the hub tells: above `version` if the hub forgot a change.
+    pub(super) version_on_node: u64,
     /// The digest of the document: what the next change names as its previous.
     pub(super) digest: Digest,
     pub(super) labels: Labels,
     /// Who signed them; or why that is not known, most often since whoever did is not listed any more.
     pub(super) signers: Result<Vec<Name>, RefuseEnvelope>,
+}
+
+impl Held {
+    /// The version of the next change.
+    ///
+    /// One that is made from what is held follows it; a set that is stated outright goes above what the node holds, too.
+    /// None at the last version there can be.
+    pub(super) fn next(&self, is_stated_outright: bool) -> Option<u64> {
+        let held = match is_stated_outright {
+            true => self.version.max(self.version_on_node),
+            false => self.version,
+        };
+        held.checked_add(1)
+    }
 }
 
 /// Gets the newest labels of the node that the hub knows by `name`, and verifies them by the newest authority.
@@ -64,6 +81,7 @@ pub(super) async fn held(session: &mut Session, name: &str) -> anyhow::Result<He
     Ok(Held {
         node,
         version,
+        version_on_node: reply.version_on_node,
         digest,
         labels,
         signers,

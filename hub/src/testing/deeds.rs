@@ -133,7 +133,7 @@ impl TestHub {
             trust_domain: fleet(),
             node: *node,
             version: held.labels_version + 1,
-            previous: previous.digest(),
+            previous: Some(previous.digest()),
             labels: labels(&[("role", role)]),
         };
         let request = v1::PublishLabelsRequest {

@@ -50,7 +50,7 @@ fn to_web(node: NodeId, version: u64, previous: Digest) -> Result<LabelChange> {
         trust_domain: TRUST_DOMAIN.parse()?,
         node,
         version,
-        previous,
+        previous: Some(previous),
         labels: labels(&[("role", "web")])?,
     })
 }
@@ -74,12 +74,15 @@ fn labels_that_no_operator_signed_move_no_slice() -> Result<()> {
     let held: Digest = serde_json::from_value(before["labels"]["digest"].clone())?;
     let (enemy, kind) = (SigningKey::generate(), LabelChange::KIND);
 
-    // All of a higher version than the true one below: had one been taken, that one would be refused.
-    let forged = to_web(node, 7, held)?;
+    // All of the version of the true one below, or a higher one: had one been taken, that one would be refused.
+    let forged = to_web(node, 2, held)?;
     let bare = Envelope::unsigned(serde_json::to_vec(&forged)?);
     let mut in_operators_name = signed(&forged, kind, &enemy)?;
     in_operators_name.signatures[0].key_id = siege.key.key_id();
-    let another_node = to_web(NodeId::of_public_key(b"another"), 7, held)?;
+    let another_node = to_web(NodeId::of_public_key(b"another"), 2, held)?;
+    // An honest operator signed these, upon what the hub showed: a join grant names no node.
+    let upon_anothers_grant = to_web(node, 2, Digest::of(b"the grant of another"))?;
+    let upon_that = Digest::of(&serde_json::to_vec(&upon_anothers_grant)?);
     let another_fleet = LabelChange {
         trust_domain: "other.example".parse()?,
         ..forged.clone()
@@ -91,6 +94,9 @@ fn labels_that_no_operator_signed_move_no_slice() -> Result<()> {
         signed(&forged, JoinGrant::KIND, &siege.key)?,
         signed(&another_node, kind, &siege.key)?,
         signed(&another_fleet, kind, &siege.key)?,
+        signed(&upon_anothers_grant, kind, &siege.key)?,
+        signed(&to_web(node, 3, upon_that)?, kind, &siege.key)?,
+        signed(&to_web(node, 7, held)?, kind, &siege.key)?,
         // What the version that the node holds says is no change either.
         signed(&to_web(node, 1, held)?, kind, &siege.key)?,
     ] {

@@ -99,15 +99,17 @@ impl Link {
         Ok(())
     }
 
-    /// Tells the node its newest labels, and the release anew if they changed: other slices of it may be for the node.
+    /// Tells the node what leads to its newest labels, and the release anew if they changed: other slices of it may be for
+    /// the node.
     pub(super) async fn tell_labels(&self, told: &mut Told) -> Result<(), Status> {
         if self.node.labels_version <= told.labels {
             return Ok(());
         }
-        let change = v1::LabelChange {
-            document: Some((&labels::document(&self.hub.registry, &self.node).await?).into()),
-        };
-        self.say(0, hub_message::Kind::LabelChange(change)).await?;
+        for change in labels::changes_after(&self.hub.registry, &self.node.id, told.labels).await? {
+            let document = Some((&change).into());
+            self.say(0, hub_message::Kind::LabelChange(v1::LabelChange { document }))
+                .await?;
+        }
         told.labels = self.node.labels_version;
         told.release = None;
         told.sets = None;

@@ -121,7 +121,7 @@ async fn a_node_with_old_labels_is_told_the_newest_before_anything_else() {
     hub.relabelled(&node.id, "web").await;
     hub.relabelled(&node.id, "cache").await;
     let (mut end, _) = hub.link(node.id, hello(1)).await;
-    end.hears(&["labels 3", "release 1.1"]).await;
+    end.hears(&["labels 2", "labels 3", "release 1.1"]).await;
     let knows = v1::NodeHello {
         labels_version: 3,
         ..hello(1)

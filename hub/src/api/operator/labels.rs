@@ -33,10 +33,12 @@ impl Hub {
         let found = self.registry.node_named(&name).await?;
         let node = found.ok_or_else(|| Status::not_found(format!("there is no node named '{name}'")))?;
         let document = labels::document(&self.registry, &node.value).await?;
+        let status = self.registry.status(&node.value.id).await?;
         Ok(v1::GetLabelsReply {
             node_id: node.value.id.to_string(),
             version: node.value.labels_version,
             document: Some((&document).into()),
+            version_on_node: status.map_or(0, |status| status.value.labels_version),
         })
     }
 

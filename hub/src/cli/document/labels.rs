@@ -2,9 +2,11 @@
 
 use holdfast_pki::labels::LabelChange;
 use holdfast_proto::ids::TrustDomain;
+use holdfast_proto::labels::Labels;
 
 use super::{Reading, RefuseDocument, of_fleet};
 use crate::cli::labels::Held;
+use crate::cli::output;
 
 /// Reads a change of the labels that a node holds. `name` is what the hub calls the node.
 pub(in crate::cli) fn read(
@@ -14,42 +16,51 @@ pub(in crate::cli) fn read(
     change: &LabelChange,
 ) -> Result<Reading, RefuseDocument> {
     of_fleet(&change.trust_domain, fleet)?;
+    let is_stated_outright = change.previous.is_none();
     let follows = change.node == held.node
-        && held.version.checked_add(1) == Some(change.version)
-        && change.previous == held.digest;
+        && held.next(is_stated_outright) == Some(change.version)
+        && change.previous.is_none_or(|previous| previous == held.digest);
     if !follows {
         return Err(RefuseDocument::Labels {
             from: change.version.saturating_sub(1),
-            held: held.version,
+            held: held.version.max(held.version_on_node),
         });
     }
     let mut lines = vec![format!("node {}", change.node)];
     if let Err(refused) = &held.signers {
         lines.push(format!("! what it is now is the hub's word alone: {refused}"));
     }
-    for (key, value) in held.labels.iter() {
-        match change.labels.get(key) {
+    lines.extend(differences(&held.labels, &change.labels));
+    lines.push(match change.labels.is_empty() {
+        true => "no label is left".to_owned(),
+        false => format!("all labels then: {}", change.labels),
+    });
+    if is_stated_outright {
+        lines.push("this is the whole set, and counts whatever the node is now".to_owned());
+    }
+    Ok(Reading {
+        title: format!(
+            "labels of the node that the hub calls {}: version {} -> {}",
+            output::clean(name),
+            held.version,
+            change.version
+        ),
+        lines,
+    })
+}
+
+fn differences(held: &Labels, wanted: &Labels) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (key, value) in held.iter() {
+        match wanted.get(key) {
             None => lines.push(format!("- {key}={value}")),
             Some(new) if new != value => lines.push(format!("~ {key}={value} -> {key}={new}")),
             Some(_) => {}
         }
     }
-    let added = change
-        .labels
-        .iter()
-        .filter(|(key, _)| held.labels.get(key).is_none());
+    let added = wanted.iter().filter(|(key, _)| held.get(key).is_none());
     lines.extend(added.map(|(key, value)| format!("+ {key}={value}")));
-    lines.push(match change.labels.is_empty() {
-        true => "no label is left".to_owned(),
-        false => format!("all labels then: {}", change.labels),
-    });
-    Ok(Reading {
-        title: format!(
-            "labels of the node that the hub calls {name}: version {} -> {}",
-            held.version, change.version
-        ),
-        lines,
-    })
+    lines
 }
 
 #[cfg(test)]
@@ -58,7 +69,6 @@ mod tests {
     use crate::cli::testing::{fleet, name};
     use holdfast_pki::authority::RefuseEnvelope;
     use holdfast_proto::ids::{Digest, NodeId};
-    use holdfast_proto::labels::Labels;
     use holdfast_proto::payload::Payload as _;
 
     fn labels(text: &str) -> Labels {
@@ -72,6 +82,7 @@ mod tests {
         Held {
             node: NodeId::of_public_key(b"db-1"),
             version: 1,
+            version_on_node: 1,
             digest: Digest::of(b"grant"),
             labels: labels("role=db,site=home,tier=2"),
             signers: Ok(vec![name("ann")]),
@@ -85,7 +96,7 @@ mod tests {
             trust_domain: fleet(),
             node: held().node,
             version: 2,
-            previous: held().digest,
+            previous: Some(held().digest),
             labels: labels(to),
         }
     }
@@ -101,6 +112,34 @@ mod tests {
                  ~ role=db -> role=web\n  - site=home\n  + zone=a\n  all labels then: role=web,tier=2,zone=a"
             )
         );
+    }
+
+    #[test]
+    fn a_whole_set_goes_above_what_the_node_holds_and_says_so() {
+        let ahead = Held {
+            version_on_node: 4,
+            ..held()
+        };
+        let outright = |version| LabelChange {
+            version,
+            previous: None,
+            ..change("role=web")
+        };
+        let reading = read(&fleet(), &ahead, "db-1", &outright(5)).unwrap();
+        assert!(reading.lines.last().unwrap().contains("whole set"), "{reading:?}");
+        for version in [2, 4, 6, u64::MAX] {
+            assert!(
+                read(&fleet(), &ahead, "db-1", &outright(version)).is_err(),
+                "{version}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_name_that_the_hub_made_up_adds_no_line() {
+        let name = "db-1\n  all labels then: role=db";
+        let reading = read(&fleet(), &held(), name, &change("role=web")).unwrap();
+        assert_eq!(reading.text().lines().count(), 1 + reading.lines.len());
     }
 
     #[test]
@@ -133,7 +172,7 @@ mod tests {
             (
                 "another base",
                 LabelChange {
-                    previous: Digest::of(b"other"),
+                    previous: Some(Digest::of(b"other")),
                     ..good.clone()
                 },
             ),

@@ -125,8 +125,17 @@ impl Label {
                 self.name
             );
         }
+        if held.version_on_node > held.version && !self.set {
+            bail!(
+                "'{}' holds labels version {}, and this hub knows of version {}: was an old backup restored? Give all of \
+                 its labels with --set",
+                self.name,
+                held.version_on_node,
+                held.version
+            );
+        }
         let labels = compose(&held.labels, &self.edits, self.set)?;
-        if labels == held.labels && held.signers.is_ok() {
+        if labels == held.labels && held.signers.is_ok() && held.version_on_node <= held.version {
             match self.operator.output {
                 Format::Json => output::json(json!({ "labels": self.to_json(&held, held.version, &labels) })),
                 Format::Table => output::say("nothing to do: the node has these labels"),
@@ -159,7 +168,7 @@ impl Label {
     }
 
     fn change(&self, session: &Session, held: &Held, labels: Labels) -> anyhow::Result<LabelChange> {
-        let Some(version) = held.version.checked_add(1) else {
+        let Some(version) = held.next(self.set) else {
             bail!(
                 "the labels of '{}' are at the last version there can be: enrol the node anew",
                 self.name
@@ -171,7 +180,7 @@ impl Label {
             trust_domain: session.context.trust_domain.clone(),
             node: held.node,
             version,
-            previous: held.digest,
+            previous: (!self.set).then_some(held.digest),
             labels,
         })
     }

@@ -148,6 +148,7 @@ mod tests {
             Ok(Held {
                 node: NodeId::of_public_key(b"db-1"),
                 version: 2,
+                version_on_node: 2,
                 digest: Digest::of(b"change"),
                 labels: Labels::default(),
                 signers,

@@ -15,7 +15,7 @@ fn change(node: &NodeRecord, version: u64, previous: Digest, role: &str) -> Labe
         trust_domain: fleet(),
         node: node.id,
         version,
-        previous,
+        previous: Some(previous),
         labels: labels(&[("role", role)]),
     }
 }
@@ -71,9 +71,38 @@ async fn a_change_that_does_not_follow_the_held_document_is_told_what_there_is()
     ] {
         let refused = publish(&hub, &signed(&wrong, &[&hub.bob])).await.unwrap_err();
         assert_eq!(refused.code(), Code::Aborted, "{refused}");
-        assert!(refused.message().contains("version 2 by document"), "{refused}");
+        assert!(
+            refused.message().contains("does not follow version 2"),
+            "{refused}"
+        );
     }
     assert_eq!(held(&hub, "db-1").await, (2, second));
+}
+
+#[tokio::test]
+async fn a_whole_set_counts_above_what_is_held_and_leaves_those_before_it_out() {
+    let hub = TestHub::new().await;
+    let node = hub.enrolled("db-1").await;
+    let (_, grant) = held(&hub, "db-1").await;
+    let second = signed(&change(&node, 2, grant.digest(), "web"), &[&hub.bob]);
+    publish(&hub, &second).await.unwrap();
+    let outright = |version| {
+        let change = LabelChange {
+            previous: None,
+            ..change(&node, version, grant.digest(), "cache")
+        };
+        signed(&change, &[&hub.bob])
+    };
+    let refused = publish(&hub, &outright(2)).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Aborted, "{refused}");
+    let (fifth, sixth) = (outright(5), change(&node, 6, outright(5).digest(), "web"));
+    publish(&hub, &fifth).await.unwrap();
+    let sixth = signed(&sixth, &[&hub.bob]);
+    publish(&hub, &sixth).await.unwrap();
+    for (on_node, led) in [(1, &[&fifth, &sixth][..]), (5, &[&sixth]), (6, &[])] {
+        let changes = crate::labels::changes_after(&hub.hub.registry, &node.id, on_node).await;
+        assert_eq!(changes.unwrap().iter().collect::<Vec<_>>(), led, "from {on_node}");
+    }
 }
 
 #[tokio::test]
