@@ -4,6 +4,8 @@
 //! this list lets it in, at every call. So a certificate that a thief minted with a CA's stolen key opens nothing here, and
 //! emptying the list ends an operator's access at once, on connections that are open too.
 
+use std::time::Duration;
+
 use holdfast_pki::authority::AuthorityKey;
 use holdfast_proto::ids::{Digest, Name};
 use holdfast_proto::payload::format_1;
@@ -14,6 +16,9 @@ use crate::store::key::Key;
 
 /// The most certificates of one operator: more machines than one person works at. The oldest gives way.
 pub const CERTIFICATES_MAX: usize = 16;
+
+/// For how long renewals go on after a login: then the signing key is asked for again.
+pub const ACCESS_AFTER_LOGIN: Duration = Duration::from_secs(24 * 3600);
 
 /// Where all of them are listed.
 pub const PREFIX: &str = "access/";
@@ -44,6 +49,8 @@ pub struct AccessCertificate {
     /// The signing key by which it was asked for. Once the authority lists another under the name, it lets nobody in: a
     /// lost key's access ends with the key, and a name that passed to somebody else takes no access along.
     pub signing_key: Digest,
+    /// When the operator last proved to have that key, at the login that this certificate goes back to. In Unix seconds.
+    pub login_secs: u64,
     /// When it was issued, in Unix seconds.
     pub issued_secs: u64,
     /// When it ends, in Unix seconds.
@@ -62,16 +69,36 @@ impl Default for AccessRecord {
 }
 
 impl AccessCertificate {
-    /// What is kept of a certificate that was issued now to whoever proved to have `signing_key`, and asked from `address`.
+    /// What is kept of a certificate that was issued now to whoever proved at `login_secs` to have `signing_key`, and asked
+    /// from `address`.
     #[must_use]
-    pub fn new(certificate: &ApiCertificate, signing_key: Digest, now_secs: u64, address: &str) -> Self {
+    pub fn new(
+        certificate: &ApiCertificate,
+        (signing_key, login_secs): (Digest, u64),
+        now_secs: u64,
+        address: &str,
+    ) -> Self {
         Self {
             fingerprint: certificate.fingerprint,
             signing_key,
+            login_secs,
             issued_secs: now_secs,
             expires_secs: now_secs + certificate.lifetime.as_secs(),
             address: address.to_owned(),
         }
+    }
+
+    /// For how long the certificate is good that may take this one's place now, where certificates live for `lifetime`.
+    ///
+    /// None in the first half of its life; and none that would outlast this one by nothing, since access ends a day after
+    /// the login unless the signing key is used again: who stole a certificate must not renew it for ever.
+    #[must_use]
+    pub fn renewable_for(&self, lifetime: Duration, now_secs: u64) -> Option<Duration> {
+        let half = self.issued_secs + self.expires_secs.saturating_sub(self.issued_secs) / 2;
+        let last_secs = self.login_secs + ACCESS_AFTER_LOGIN.max(lifetime).as_secs();
+        let until_secs = last_secs.min(now_secs + lifetime.as_secs());
+        let renewable = now_secs >= half && until_secs > self.expires_secs;
+        renewable.then(|| Duration::from_secs(until_secs - now_secs))
     }
 }
 

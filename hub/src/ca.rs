@@ -137,16 +137,27 @@ impl HubCa {
         Ok(vec![leaf, self.issuing.certificate().clone()])
     }
 
+    /// How long an operator's API certificate lives.
+    #[must_use]
+    pub const fn operator_leaf_lifetime(&self) -> Duration {
+        self.operator_leaf_lifetime
+    }
+
     /// Issues an operator's API certificate.
     ///
     /// # Errors
     /// [`PkiError`] from the certificate machinery.
-    pub fn issue_operator(&self, csr: &VerifiedCsr, name: &Name) -> Result<ApiCertificate, PkiError> {
+    pub fn issue_operator(
+        &self,
+        csr: &VerifiedCsr,
+        name: &Name,
+        lifetime: Duration,
+    ) -> Result<ApiCertificate, PkiError> {
         let id = SpiffeId {
             trust_domain: self.trust_domain.clone(),
             identity: Identity::Operator(name.clone()),
         };
-        let (lifetime, now) = (self.operator_leaf_lifetime, self.clock.now());
+        let now = self.clock.now();
         let leaf = self
             .operator_issuing
             .issue(csr, &id, lifetime, now, &*self.random)?;

@@ -193,7 +193,7 @@ fn write_operator(
     let Machine { clock, files, .. } = machine;
     let api_key = csr::new_key()?;
     let csr = csr::verify(&csr::create(&api_key)?)?;
-    let certificate = ca.issue_operator(&csr, &plan.operator)?;
+    let certificate = ca.issue_operator(&csr, &plan.operator, ca.operator_leaf_lifetime())?;
     let chain: String = certificate.chain.iter().map(|link| to_pem(link)).collect();
     let dir = ContextDir::new(plan.context(), part.to_owned(), files.clone());
     let signing = key.keep(&dir)?;
@@ -210,7 +210,7 @@ fn write_operator(
     })?;
     let (mut access, now) = (AccessRecord::default(), clock.unix_secs());
     access.add(
-        AccessCertificate::new(&certificate, key.signer.key_id(), now, "local"),
+        AccessCertificate::new(&certificate, (key.signer.key_id(), now), now, "local"),
         now,
     );
     Ok(access)

@@ -20,13 +20,15 @@ use tokio_stream::wrappers::ReceiverStream;
 use crate::acceptor::{self, Listener};
 use crate::api::authz::Authorize;
 use crate::api::denials::{self, Denials};
-use crate::api::{self, Hub, Turns, show};
+use crate::api::operator::{RENEWAL_EVERY, RENEWALS_BURST};
+use crate::api::{self, Hub, Turns, node_link, show};
 use crate::authority::Newest;
 use crate::ca::{HUB_LEAF_RENEWAL, HubCa, HubLeaf};
 use crate::checkpoints::{self, Checkpoints};
 use crate::config::{Config, HubDir};
 use crate::director::Director;
 use crate::links::Links;
+use crate::pace::Paces;
 use crate::registry::Registry;
 use crate::releases;
 use crate::store::Store;
@@ -177,6 +179,8 @@ pub(crate) async fn open(
         checkpoints,
         shows: Turns::new(show::AT_ONCE),
         witnessing: Turns::new(witness::AT_ONCE),
+        changes: Paces::new(node_link::CHANGES_BURST, node_link::CHANGE_EVERY),
+        renewals: Paces::new(RENEWALS_BURST, RENEWAL_EVERY),
         instance,
         serving_since_secs: clock.unix_secs(),
         clock,

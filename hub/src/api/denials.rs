@@ -3,9 +3,7 @@
 //! Each RPC has a pace of its own, so that a node that was removed and keeps on dialling does not hide a stranger who tries
 //! to log in. What comes faster is counted, and one entry tells how many were not written; the log has them all.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use holdfast_pki::clock::Clock;
@@ -13,7 +11,7 @@ use tonic::{Code, Status};
 
 use super::Hub;
 use crate::acceptor::Caller;
-use crate::pace::Pace;
+use crate::pace::Paces;
 use crate::store::audit::{AuditEntry, AuditId, Outcome};
 use crate::store::txn::Txn;
 
@@ -25,18 +23,25 @@ const EVERY: Duration = Duration::from_secs(300);
 pub const TOLD_EVERY: Duration = Duration::from_secs(300);
 
 /// How many refusals may be written.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Denials {
-    paces: Mutex<BTreeMap<&'static str, Pace>>,
+    paces: Paces<&'static str>,
     unwritten: AtomicU64,
+}
+
+impl Default for Denials {
+    fn default() -> Self {
+        Self {
+            paces: Paces::new(BURST, EVERY),
+            unwritten: AtomicU64::new(0),
+        }
+    }
 }
 
 impl Denials {
     /// Whether a refusal of `rpc` may be written now; if not, it is counted.
     fn admit(&self, rpc: &'static str, clock: &dyn Clock) -> bool {
-        let mut paces = self.paces.lock().unwrap_or_else(PoisonError::into_inner);
-        let pace = paces.entry(rpc).or_insert_with(|| Pace::new(BURST, EVERY, clock));
-        let admitted = pace.take(clock);
+        let admitted = self.paces.take(&rpc, clock);
         if !admitted {
             self.unwritten.fetch_add(1, Ordering::Relaxed);
         }

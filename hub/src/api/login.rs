@@ -10,6 +10,7 @@ use holdfast_proto::ids::Digest;
 use holdfast_proto::v1;
 use tonic::Status;
 
+use super::operator::Term;
 use super::{Hub, denials, invalid, told};
 use crate::acceptor::Caller;
 
@@ -81,8 +82,12 @@ impl Hub {
         self.challenges
             .spend(&wanted.challenge, &wanted.operator, &*self.clock)
             .map_err(|error| refuse(told(&error)))?;
+        let term = Term {
+            lifetime: self.ca.operator_leaf_lifetime(),
+            login_secs: self.clock.unix_secs(),
+        };
         let reply = self
-            .issue_access(caller, listed, &csr, "log in", |_| Ok(()))
+            .issue_access(caller, listed, &csr, ("log in", term), |_| Ok(()))
             .await?;
         tracing::info!(operator = %listed.name, peer.addr = %caller.address, "operator logged in");
         Ok(reply)

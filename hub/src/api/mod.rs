@@ -7,8 +7,8 @@ pub mod authz;
 pub mod denials;
 mod enrollment;
 mod login;
-mod node_link;
-mod operator;
+pub mod node_link;
+pub mod operator;
 pub mod show;
 mod turns;
 
@@ -38,6 +38,7 @@ use crate::director::Director;
 use crate::epoch;
 use crate::hold::{self, Finding, Hold};
 use crate::links::Links;
+use crate::pace::Paces;
 use crate::registry::{Registry, RegistryError};
 use crate::releases::ReleaseError;
 use crate::store::audit::{AuditEntry, AuditId, Outcome};
@@ -70,6 +71,10 @@ pub struct Hub {
     pub shows: Turns,
     /// Who has keeps witnessed.
     pub witnessing: Turns,
+    /// How often each node's records are written.
+    pub changes: Paces<NodeId>,
+    /// How often each operator's access is renewed.
+    pub renewals: Paces<Name>,
     /// This run of the hub.
     pub instance: UniqueId,
     /// Since when it serves, in Unix seconds.

@@ -21,7 +21,6 @@ use self::telling::Told;
 use super::{Hub, caller, calling_node, chunks, invalid};
 use crate::acceptor::Caller;
 use crate::links::{Down, Linked};
-use crate::pace::Pace;
 use crate::registry::NodeRecord;
 use crate::{hold, releases, witness};
 
@@ -30,10 +29,11 @@ const SILENCE_MAX: Duration = Duration::from_secs(65);
 /// How long a node may take to say hello.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How many changes a node may make at once, and how soon one more: an honest node makes a few at a release, a hostile one
-/// must not fill the hub's disk by the minute.
-const CHANGES_BURST: u32 = 30;
-const CHANGE_EVERY: Duration = Duration::from_secs(2);
+/// How many changes a node may make at once, over however many links: an honest node makes a few at a release, a hostile
+/// one must not fill the hub's disk by the minute.
+pub const CHANGES_BURST: u32 = 30;
+/// ... and how soon one more.
+pub const CHANGE_EVERY: Duration = Duration::from_secs(2);
 
 type DownStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
@@ -56,7 +56,6 @@ impl v1::node_link_server::NodeLink for Service {
         let node = self.0.node(&id).await?;
         let link = Link {
             hub: self.0.clone(),
-            pace: Pace::new(CHANGES_BURST, CHANGE_EVERY, &*self.0.clock),
             accepted: None,
             node,
             caller,
@@ -161,8 +160,6 @@ async fn stopped(draining: &mut watch::Receiver<bool>) {
 /// One node's link, from its hello to its end.
 struct Link {
     hub: Arc<Hub>,
-    /// How often the node's records are written. While it waits, nothing is read from the node, which so learns to wait.
-    pace: Pace,
     /// The highest release that the node said it accepted.
     accepted: Option<Generation>,
     node: NodeRecord,

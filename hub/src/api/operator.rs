@@ -20,7 +20,8 @@ use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{Hub, caller};
-pub(super) use access::access_ended;
+pub use access::{RENEWAL_EVERY, RENEWALS_BURST};
+pub(super) use access::{Term, access_ended};
 
 /// The most rows of one page.
 const PAGE_MAX: usize = 500;

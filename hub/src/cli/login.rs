@@ -13,6 +13,7 @@ use holdfast_proto::payload::Payload as _;
 use holdfast_proto::v1;
 use holdfast_proto::v1::enrollment_client::EnrollmentClient;
 use holdfast_proto::v1::operator_client::OperatorClient;
+use tonic::Code;
 use tonic::transport::Channel;
 use zeroize::Zeroizing;
 
@@ -87,11 +88,15 @@ pub(super) async fn login(
     keep(dir, &key.serialize_pem().into(), &reply.into_inner())
 }
 
-/// Exchanges the present certificate for one with a new key.
+/// Exchanges the present certificate for one with a new key. Not if the hub has it that only a login helps, or that there is
+/// time yet: then the present one serves for as long as it lasts.
 pub(super) async fn renew(dir: &ContextDir, client: &mut OperatorClient<Channel>) -> anyhow::Result<()> {
     let key = csr::new_key()?;
     let csr_der = csr::create(&key)?.into();
-    let reply = client.renew_access(v1::RenewAccessRequest { csr_der }).await?;
+    let reply = match client.renew_access(v1::RenewAccessRequest { csr_der }).await {
+        Err(status) if status.code() == Code::FailedPrecondition => return Ok(()),
+        reply => reply?,
+    };
     keep(dir, &key.serialize_pem().into(), &reply.into_inner())
 }
 

@@ -171,7 +171,8 @@ async fn a_certificate_minted_with_the_stolen_issuing_key_opens_nothing() {
     let hub = TestHub::new().await;
     let real = hub.logged_in("ann", &hub.ann).await;
     let csr = csr::verify(&new_csr()).unwrap();
-    let minted = hub.hub.ca.issue_operator(&csr, &"ann".parse().unwrap()).unwrap();
+    let (name, life) = ("ann".parse().unwrap(), hub.hub.ca.operator_leaf_lifetime());
+    let minted = hub.hub.ca.issue_operator(&csr, &name, life).unwrap();
     let thief = Caller {
         certificate: Some(minted.fingerprint),
         ..real.clone()

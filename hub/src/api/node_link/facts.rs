@@ -94,7 +94,8 @@ impl Link {
 
     /// Writes what the node said, at the pace that a node may have.
     async fn write(&mut self, what: &str, key: Key, value: Vec<u8>) -> Result<(), Status> {
-        self.pace.wait(&*self.hub.clock).await;
+        // While it waits, nothing is read from the node, which so learns to wait.
+        self.hub.changes.wait(&self.node.id, &*self.hub.clock).await;
         let (id, entry) = self.hub.audit(&self.caller, what, key.to_string(), None);
         // Only this link writes this node's records, so that nothing is required of what is there.
         let txn = Txn::new(&id, &entry).put(key, value);

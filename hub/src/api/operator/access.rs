@@ -1,5 +1,7 @@
 //! Access: operators' API certificates, issued, listed and ended.
 
+use std::time::Duration;
+
 use holdfast_pki::authority::AuthorityKey;
 use holdfast_pki::csr::{self, VerifiedCsr};
 use holdfast_pki::spiffe::{Identity, SpiffeId};
@@ -14,8 +16,22 @@ use crate::registry::{RegistryError, to_record};
 use crate::store::audit::{AuditEntry, AuditId};
 use crate::store::txn::{CommitError, Precondition, Txn};
 
+/// How often one operator may renew at once: every machine of theirs in the same moment.
+pub const RENEWALS_BURST: u32 = 16;
+/// ... and how soon once more.
+pub const RENEWAL_EVERY: Duration = Duration::from_secs(60);
+
 /// How often a change of one operator's list is tried against others at once.
 const ATTEMPTS: usize = 8;
+
+/// How long a certificate is to be good, and since when.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::api) struct Term {
+    /// From now on.
+    pub(in crate::api) lifetime: Duration,
+    /// The login that it goes back to, in Unix seconds.
+    pub(in crate::api) login_secs: u64,
+}
 
 impl Hub {
     pub(super) async fn renew_access(
@@ -29,17 +45,35 @@ impl Hub {
         let listed = authority
             .operator(name)
             .ok_or_else(|| Status::permission_denied(format!("no operator '{name}' is listed")))?;
+        if !self.renewals.take(name, &*self.clock) {
+            return Err(Status::resource_exhausted(format!(
+                "'{name}' renews too often: more than {RENEWALS_BURST} at once"
+            )));
+        }
         let now = self.clock.unix_secs();
-        // Asked again in the transaction: a revocation meanwhile must not be outlived by what it came too late for.
-        let still_good = |record: &AccessRecord| {
+        let held = |record: &AccessRecord| {
             caller
                 .certificate
-                .and_then(|shown| record.find(shown, listed, now))
-                .map(|_| ())
+                .and_then(|shown| record.find(shown, listed, now).cloned())
                 .ok_or_else(|| access_ended(name))
         };
-        self.issue_access(caller, listed, &csr, "renew access", still_good)
-            .await
+        let record = self.registry.record::<AccessRecord>(&access::key(name)).await?;
+        let held_now = held(&record.map(|found| found.value).unwrap_or_default())?;
+        let lifetime = held_now.renewable_for(self.ca.operator_leaf_lifetime(), now);
+        let lifetime = lifetime.ok_or_else(|| {
+            Status::failed_precondition(
+                "an API certificate is renewed past half of its life, and until a day after the login: then log in with `holdfast context login`",
+            )
+        })?;
+        let term = Term {
+            lifetime,
+            login_secs: held_now.login_secs,
+        };
+        // Asked again in the transaction: a revocation meanwhile must not be outlived by what it came too late for.
+        self.issue_access(caller, listed, &csr, ("renew access", term), |record| {
+            held(record).map(|_| ())
+        })
+        .await
     }
 
     pub(super) async fn list_operators(
@@ -106,12 +140,12 @@ impl Hub {
         caller: &Caller,
         listed: &AuthorityKey,
         csr: &VerifiedCsr,
-        what: &str,
+        (what, term): (&str, Term),
         may: impl Fn(&AccessRecord) -> Result<(), Status>,
     ) -> Result<v1::AccessReply, Status> {
         let certificate = self
             .ca
-            .issue_operator(csr, &listed.name)
+            .issue_operator(csr, &listed.name, term.lifetime)
             .map_err(|error| Status::internal(told(&error)))?;
         let (now, address) = (self.clock.unix_secs(), caller.address.ip().to_string());
         let who = SpiffeId {
@@ -124,7 +158,7 @@ impl Hub {
         let add = |record: &mut AccessRecord| {
             may(record)?;
             record.add(
-                AccessCertificate::new(&certificate, listed.id, now, &address),
+                AccessCertificate::new(&certificate, (listed.id, term.login_secs), now, &address),
                 now,
             );
             Ok(())

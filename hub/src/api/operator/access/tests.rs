@@ -45,6 +45,39 @@ async fn a_renewed_certificate_and_the_one_before_are_both_let_in() {
 }
 
 #[tokio::test]
+async fn a_certificate_is_renewed_past_half_of_its_life_until_a_day_after_the_login() {
+    let hub = TestHub::new().await;
+    let mut stolen = hub.logged_in("ann", &hub.ann).await;
+    let early = hub.hub.renew_access(&stolen, renewal()).await.unwrap_err();
+    assert_eq!(early.code(), Code::FailedPrecondition);
+    // Whoever stole it renews as often as it goes, and never has the signing key.
+    let mut hours = 0;
+    while hub.may(&stolen, STATUS).await.is_ok() {
+        if let Ok(reply) = hub.hub.renew_access(&stolen, renewal()).await {
+            stolen = shows("ann", &reply);
+        }
+        hub.clock.advance(Duration::from_secs(3600));
+        hours += 1;
+        assert!(hours <= 24, "it goes on for ever");
+    }
+    assert_eq!(hours, 24);
+    let again = hub.logged_in("ann", &hub.ann).await;
+    hub.may(&again, STATUS).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_operator_renews_so_often_and_no_more() {
+    let hub = TestHub::new().await;
+    let ann = hub.logged_in("ann", &hub.ann).await;
+    hub.clock.advance(Duration::from_secs(4 * 3600));
+    for _ in 0..RENEWALS_BURST {
+        hub.hub.renew_access(&ann, renewal()).await.unwrap();
+    }
+    let refused = hub.hub.renew_access(&ann, renewal()).await.unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+}
+
+#[tokio::test]
 async fn a_revocation_ends_access_at_the_next_call_until_the_next_login() {
     let hub = TestHub::new().await;
     let ann = hub.logged_in("ann", &hub.ann).await;
@@ -68,10 +101,11 @@ async fn a_revocation_ends_access_at_the_next_call_until_the_next_login() {
 #[tokio::test]
 async fn a_renewal_cannot_outlive_a_revocation_at_the_same_moment() {
     let hub = TestHub::new().await;
-    let ann = hub.logged_in("ann", &hub.ann).await;
     let bob = hub.logged_in("bob", &hub.bob).await;
     for _ in 0..3 {
         let bob = hub.logged_in("bob", &hub.bob).await;
+        hub.clock.advance(Duration::from_secs(4 * 3600));
+        let ann = hub.logged_in("ann", &hub.ann).await;
         let (renewed, revoked) = tokio::join!(
             hub.hub.renew_access(&bob, renewal()),
             hub.hub.revoke_access(&ann, revocation("bob")),
@@ -128,6 +162,7 @@ async fn logins_at_once_are_all_kept_up_to_as_many_as_one_may_have() {
     for caller in [&first, &one, &two, &three] {
         hub.may(caller, STATUS).await.unwrap();
     }
+    hub.clock.advance(Duration::from_secs(4 * 3600));
     for _ in 4..=CERTIFICATES_MAX {
         hub.hub.renew_access(&three, renewal()).await.unwrap();
     }
