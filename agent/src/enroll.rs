@@ -189,10 +189,9 @@ impl Enrolment<'_> {
         let grant: Verified<JoinGrant> = newest
             .verify(&token.grant, &Act::Join, self.clock.unix_secs())
             .map_err(EnrollError::Token)?;
-        if grant.value().trust_domain != token.trust_domain {
-            return Err(EnrollError::Answer(
-                "the grant is for another trust domain".to_owned(),
-            ));
+        let fleet = &newest.document().trust_domain;
+        if *fleet != token.trust_domain {
+            return Err(EnrollError::Answer(format!("its authority is that of {fleet}")));
         }
         Ok(Promised { authority, grant })
     }

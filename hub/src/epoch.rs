@@ -6,7 +6,7 @@
 use holdfast_pki::authority::{Act, RefuseEnvelope, TrustedAuthority};
 use holdfast_pki::envelope::{Envelope, Verified};
 use holdfast_pki::epoch::EpochRaise;
-use holdfast_proto::ids::{Digest, InvalidId, TrustDomain};
+use holdfast_proto::ids::{Digest, InvalidId};
 
 use crate::registry::{Registry, RegistryError, Versioned, read_record};
 use crate::store::key::{Entry, Key};
@@ -97,9 +97,6 @@ pub enum RefuseRaise {
         /// The fleet's epoch.
         current: u64,
     },
-    /// It is for another fleet.
-    #[error("the raise is for the trust domain {0}")]
-    TrustDomain(TrustDomain),
 }
 
 /// Reads a raise that operators signed, if it is the one after `current` in the authority's own fleet.
@@ -116,9 +113,6 @@ pub fn verify(
     let (raise, fleet) = (verified.value(), &authority.document().trust_domain);
     if raise.follows(fleet, current) {
         return Ok(verified);
-    }
-    if raise.trust_domain != *fleet {
-        return Err(RefuseRaise::TrustDomain(raise.trust_domain.clone()));
     }
     Err(RefuseRaise::NotNext {
         old: raise.old,

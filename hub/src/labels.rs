@@ -3,10 +3,10 @@
 //! Keys: `labels/<node id>/<version>` holds the envelope of a change; version 1 is the join grant's and stands under
 //! `grant/<id>`. The newest set is in the node's own record as well, written in the same transaction.
 
-use holdfast_pki::authority::{Act, RefuseEnvelope, TrustedAuthority};
-use holdfast_pki::envelope::{Envelope, Verified, parse_payload};
+use holdfast_pki::authority::RefuseEnvelope;
+use holdfast_pki::envelope::{Envelope, parse_payload};
 use holdfast_pki::labels::LabelChange;
-use holdfast_proto::ids::{Digest, Name, NodeId, TrustDomain};
+use holdfast_proto::ids::{Digest, Name, NodeId};
 
 use crate::registry::{NodeRecord, Registry, RegistryError, read_record};
 use crate::store::key::Key;
@@ -65,9 +65,6 @@ pub enum RefuseChange {
     /// Its signatures do not hold.
     #[error(transparent)]
     Envelope(#[from] RefuseEnvelope),
-    /// It is for another fleet.
-    #[error("the change of labels is for the trust domain {0}")]
-    TrustDomain(TrustDomain),
     /// There is no such node.
     #[error("the change of labels is for node {0}, which is not known here, or was removed")]
     Node(NodeId),
@@ -86,23 +83,6 @@ pub enum RefuseChange {
         /// The document that gave it.
         document: Digest,
     },
-}
-
-/// Reads a change of labels that operators signed for the authority's own fleet.
-///
-/// # Errors
-/// [`RefuseChange`] says what is wrong with it.
-pub fn verify(
-    authority: &TrustedAuthority,
-    envelope: &Envelope,
-    now_secs: u64,
-) -> Result<Verified<LabelChange>, RefuseChange> {
-    let verified: Verified<LabelChange> = authority.verify(envelope, &Act::Label, now_secs)?;
-    let named = &verified.value().trust_domain;
-    if *named != authority.document().trust_domain {
-        return Err(RefuseChange::TrustDomain(named.clone()));
-    }
-    Ok(verified)
 }
 
 /// The node with the labels of `change`, if it follows `document`, by which `node` has its present ones, or states the whole

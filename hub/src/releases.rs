@@ -65,9 +65,6 @@ pub enum ReleaseError {
         /// What is current.
         current: Generation,
     },
-    /// It is for another fleet.
-    #[error("the release is for the trust domain {0}")]
-    TrustDomain(holdfast_proto::ids::TrustDomain),
     /// It names an authority version that is not the newest.
     #[error("the release names authority version {named}, newest is {newest}: sign it anew")]
     AuthorityVersion {

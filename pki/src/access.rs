@@ -42,6 +42,9 @@ impl Payload for OperatorRequest {
     fn format(&self) -> u32 {
         self.format
     }
+    fn trust_domain(&self) -> &TrustDomain {
+        &self.trust_domain
+    }
 }
 
 /// Why an operator's request is not taken.
@@ -104,6 +107,9 @@ impl Payload for AccessRequest {
     fn format(&self) -> u32 {
         self.format
     }
+    fn trust_domain(&self) -> &TrustDomain {
+        &self.trust_domain
+    }
 }
 
 impl TrustedAuthority {
@@ -125,6 +131,7 @@ impl TrustedAuthority {
                 version: self.document().version,
             });
         }
+        let request = self.of_this_fleet(request)?;
         let signers = vec![request.operator.clone()];
         Ok(Verified::new(request, envelope.clone(), signers))
     }

@@ -59,6 +59,9 @@ impl Payload for Authority {
     fn format(&self) -> u32 {
         self.format
     }
+    fn trust_domain(&self) -> &TrustDomain {
+        &self.trust_domain
+    }
 }
 
 /// A key that may sign, and whose it is.
@@ -500,10 +503,10 @@ impl TrustedAuthority {
         Some(Verified::new(value, envelope.clone(), Vec::new()))
     }
 
-    /// Verifies a signed document, then parses the same bytes.
+    /// Verifies a signed document, then parses the same bytes: one of this authority's own fleet.
     ///
     /// # Errors
-    /// [`RefuseEnvelope`]: past the authority's expiry, too few good signatures, or not a `T`.
+    /// [`RefuseEnvelope`]: past the authority's expiry, too few good signatures, not a `T`, or for another fleet.
     pub fn verify<T: Payload>(
         &self,
         envelope: &Envelope,
@@ -518,11 +521,21 @@ impl TrustedAuthority {
             });
         }
         let signers = authority.check(T::KIND, act, envelope)?;
-        Ok(Verified::new(
-            parse_payload(&envelope.payload)?,
-            envelope.clone(),
-            signers,
-        ))
+        let value: T = self.of_this_fleet(parse_payload(&envelope.payload)?)?;
+        Ok(Verified::new(value, envelope.clone(), signers))
+    }
+
+    /// One key may sign in two fleets: what it signed in one counts for nothing in the other.
+    pub(crate) fn of_this_fleet<T: Payload>(&self, value: T) -> Result<T, RefuseEnvelope> {
+        let own = &self.document().trust_domain;
+        if value.trust_domain() != own {
+            return Err(RefuseEnvelope::TrustDomain {
+                kind: T::KIND,
+                got: value.trust_domain().clone(),
+                own: own.clone(),
+            });
+        }
+        Ok(value)
     }
 }
 
@@ -621,6 +634,16 @@ pub enum RefuseEnvelope {
         needed: u32,
         /// How many signatures it carries.
         offered: usize,
+    },
+    /// It is for another fleet.
+    #[error("the {kind} is for the trust domain {got}, this fleet is {own}")]
+    TrustDomain {
+        /// The document's kind.
+        kind: &'static str,
+        /// The fleet that it is for.
+        got: TrustDomain,
+        /// This fleet.
+        own: TrustDomain,
     },
     /// Nobody of that name asked for access.
     #[error(

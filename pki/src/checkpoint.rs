@@ -44,6 +44,9 @@ impl Payload for Checkpoint {
     fn format(&self) -> u32 {
         self.format
     }
+    fn trust_domain(&self) -> &TrustDomain {
+        &self.trust_domain
+    }
 }
 
 /// Why an envelope is no checkpoint of this hub.

@@ -32,6 +32,9 @@ impl Payload for EpochRaise {
     fn format(&self) -> u32 {
         self.format
     }
+    fn trust_domain(&self) -> &TrustDomain {
+        &self.trust_domain
+    }
 }
 
 impl EpochRaise {

@@ -78,6 +78,9 @@ impl Payload for JoinGrant {
     fn format(&self) -> u32 {
         self.format
     }
+    fn trust_domain(&self) -> &TrustDomain {
+        &self.trust_domain
+    }
 }
 
 impl JoinGrant {

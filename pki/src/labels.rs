@@ -38,4 +38,7 @@ impl Payload for LabelChange {
     fn format(&self) -> u32 {
         self.format
     }
+    fn trust_domain(&self) -> &TrustDomain {
+        &self.trust_domain
+    }
 }

@@ -115,6 +115,9 @@ impl Payload for Manifest {
     fn format(&self) -> u32 {
         self.format
     }
+    fn trust_domain(&self) -> &TrustDomain {
+        &self.trust_domain
+    }
 }
 
 impl Manifest {

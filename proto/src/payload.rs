@@ -3,6 +3,8 @@
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize as _, Deserializer};
 
+use crate::ids::TrustDomain;
+
 /// A document that an operator signs: JSON with unknown fields refused, `kind` and `format` first.
 ///
 /// The signature covers the exact bytes under a domain that names [`Payload::KIND`], so that a document of one kind can
@@ -18,6 +20,8 @@ pub trait Payload: DeserializeOwned {
     fn kind(&self) -> &str;
     /// The format number that was written in the document.
     fn format(&self) -> u32;
+    /// The fleet that the document is for.
+    fn trust_domain(&self) -> &TrustDomain;
 }
 
 /// Reads the format number of a stored record: 1, and nothing else is understood.

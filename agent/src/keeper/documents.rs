@@ -128,10 +128,9 @@ impl Keeper {
     fn take_labels(&mut self, document: &Envelope, authority: &TrustedAuthority) -> Result<(), TakeError> {
         let now = self.host.clock.unix_secs();
         let change = authority.verify::<LabelChange>(document, &Act::Label, now)?;
-        let (own, fleet) = (&self.node_id, &authority.document().trust_domain);
         let judgement = self
             .ledger
-            .judge_labels(change.value(), change.digest(), own, fleet)?;
+            .judge_labels(change.value(), change.digest(), &self.node_id)?;
         match judgement {
             LabelJudgement::Held => return Ok(()),
             LabelJudgement::Take => self.change_ledger(|ledger| ledger.take_labels(&change))?,

@@ -118,10 +118,9 @@ impl Keeper {
             .map_err(|error| refused(None, Ended::refused(&error)))?;
         let (value, digest) = (manifest.manifest().value(), manifest.manifest().digest());
         let generation = Some(value.generation());
-        let same_fleet = value.trust_domain == authority.document().trust_domain;
         let judgement = self
             .ledger
-            .judge(value, digest, same_fleet)
+            .judge(value, digest)
             .map_err(|error| refused(generation, Ended::refused(&error)))?;
         let labels = &self.ledger.labels.labels;
         let mut slices = Vec::new();

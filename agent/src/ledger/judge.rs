@@ -19,9 +19,6 @@ pub enum Judgement {
 /// Why an offered release is refused. Nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RefuseRelease {
-    /// It is for another fleet.
-    #[error("release {0} is for another trust domain")]
-    TrustDomain(Generation),
     /// It belongs to another epoch.
     #[error(
         "release {offered} is of another epoch than this node's ({held}); an epoch is raised only by an operator's signature"
@@ -93,16 +90,8 @@ impl Ledger {
     ///
     /// # Errors
     /// [`RefuseRelease`].
-    pub fn judge(
-        &self,
-        manifest: &Manifest,
-        digest: Digest,
-        trust_domain_holds: bool,
-    ) -> Result<Judgement, RefuseRelease> {
+    pub fn judge(&self, manifest: &Manifest, digest: Digest) -> Result<Judgement, RefuseRelease> {
         let offered = manifest.generation();
-        if !trust_domain_holds {
-            return Err(RefuseRelease::TrustDomain(offered));
-        }
         if offered < self.least {
             return Err(RefuseRelease::BelowFloor {
                 offered,

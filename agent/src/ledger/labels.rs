@@ -8,7 +8,7 @@
 use holdfast_pki::envelope::{Envelope, Verified};
 use holdfast_pki::grant::JoinGrant;
 use holdfast_pki::labels::LabelChange;
-use holdfast_proto::ids::{Digest, NodeId, TrustDomain};
+use holdfast_proto::ids::{Digest, NodeId};
 use holdfast_proto::labels::Labels;
 use serde::{Deserialize, Serialize};
 
@@ -52,9 +52,6 @@ pub enum LabelJudgement {
 /// Why a change of labels is refused. Nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RefuseLabels {
-    /// It is for another fleet.
-    #[error("labels version {0} is for another trust domain")]
-    TrustDomain(u64),
     /// It is for another node.
     #[error("labels version {version} is for node {node}, not for this one")]
     Node {
@@ -96,7 +93,7 @@ pub enum RefuseLabels {
 }
 
 impl Ledger {
-    /// What is to be done with a change of labels whose signatures hold, on the node `own` of the fleet `trust_domain`.
+    /// What is to be done with a change of labels whose signatures hold, on the node `own`.
     ///
     /// # Errors
     /// [`RefuseLabels`].
@@ -105,12 +102,8 @@ impl Ledger {
         change: &LabelChange,
         digest: Digest,
         own: &NodeId,
-        trust_domain: &TrustDomain,
     ) -> Result<LabelJudgement, RefuseLabels> {
         let (offered, held) = (change.version, self.labels.version);
-        if change.trust_domain != *trust_domain {
-            return Err(RefuseLabels::TrustDomain(offered));
-        }
         if change.node != *own {
             return Err(RefuseLabels::Node {
                 version: offered,
@@ -158,10 +151,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::testing::{NOW, Operators, fleet, label_change, own};
+    use crate::testing::{NOW, Operators, label_change, own};
 
     fn judge(ledger: &Ledger, change: &LabelChange) -> Result<LabelJudgement, RefuseLabels> {
-        ledger.judge_labels(change, digest(change), &own(), &fleet())
+        ledger.judge_labels(change, digest(change), &own())
     }
 
     fn digest(change: &LabelChange) -> Digest {
@@ -176,24 +169,19 @@ mod tests {
     }
 
     #[test]
-    fn labels_for_another_node_or_fleet_are_refused() {
+    fn labels_for_another_node_are_refused() {
         let operators = Operators::new();
         let ledger = operators.ledger(Generation::default());
         let good = label_change(2, ledger.labels.digest);
         assert_eq!(judge(&ledger, &good), Ok(LabelJudgement::Take));
         let other_node = LabelChange {
             node: NodeId::of_public_key(b"another node"),
-            ..good.clone()
+            ..good
         };
         assert!(matches!(
             judge(&ledger, &other_node),
             Err(RefuseLabels::Node { version: 2, .. })
         ));
-        let other_fleet = LabelChange {
-            trust_domain: "other.example".parse().unwrap(),
-            ..good
-        };
-        assert_eq!(judge(&ledger, &other_fleet), Err(RefuseLabels::TrustDomain(2)));
     }
 
     #[test]
@@ -264,11 +252,11 @@ mod tests {
     proptest! {
         #[test]
         fn whatever_is_offered_labels_only_rise_and_are_this_nodes_own(
-            offers in prop::collection::vec((0_u64..8, 0_u8..4, any::<bool>(), any::<bool>()), 1..12)
+            offers in prop::collection::vec((0_u64..8, 0_u8..4, any::<bool>()), 1..12)
         ) {
             let operators = Operators::new();
             let mut ledger = operators.ledger(Generation::default());
-            for (version, previous, for_us, our_fleet) in offers {
+            for (version, previous, for_us) in offers {
                 let mut change = label_change(version, ledger.labels.digest);
                 change.previous = match previous {
                     0 => None,
@@ -278,13 +266,10 @@ mod tests {
                 if !for_us {
                     change.node = NodeId::of_public_key(b"another node");
                 }
-                if !our_fleet {
-                    change.trust_domain = "other.example".parse().unwrap();
-                }
                 let before = ledger.labels.clone();
                 let taken = judge(&ledger, &change) == Ok(LabelJudgement::Take);
                 let follows = previous == 0 || (previous > 1 && version == before.version + 1);
-                prop_assert_eq!(taken, for_us && our_fleet && version > before.version && follows);
+                prop_assert_eq!(taken, for_us && version > before.version && follows);
                 if taken {
                     take(&operators, &mut ledger, &change);
                     prop_assert!(ledger.labels.version == version && ledger.labels.digest == digest(&change));

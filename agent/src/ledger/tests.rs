@@ -6,7 +6,7 @@ use holdfast_policy::release::ReturnTo;
 use crate::testing::{NOW, Operators, label_change};
 
 fn judge(ledger: &Ledger, release: &VerifiedRelease) -> Result<Judgement, RefuseRelease> {
-    ledger.judge(release.manifest().value(), release.manifest().digest(), true)
+    ledger.judge(release.manifest().value(), release.manifest().digest())
 }
 
 fn accept(ledger: &mut Ledger, release: &VerifiedRelease) {

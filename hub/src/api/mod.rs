@@ -241,7 +241,7 @@ impl From<ReleaseError> for Status {
     fn from(error: ReleaseError) -> Self {
         let code = match error {
             ReleaseError::Registry(error) => return error.into(),
-            ReleaseError::Refused(_) | ReleaseError::TrustDomain(_) => Code::PermissionDenied,
+            ReleaseError::Refused(_) => Code::PermissionDenied,
             ReleaseError::NotNext { .. } => Code::Aborted,
             ReleaseError::AuthorityVersion { .. }
             | ReleaseError::Beginning(_)

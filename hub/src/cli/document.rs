@@ -16,6 +16,7 @@ use anyhow::Context as _;
 use holdfast_pki::authority::RefuseAuthority;
 use holdfast_pki::draft::DraftKind;
 use holdfast_pki::envelope::{InvalidPayload, parse_payload};
+use holdfast_pki::epoch::EpochRaise;
 use holdfast_pki::labels::LabelChange;
 use holdfast_policy::release::Manifest;
 use holdfast_policy::selector::Selector;
@@ -25,6 +26,7 @@ use holdfast_proto::ids::{Digest, Generation, TrustDomain};
 pub(super) use self::authority::read as read_authority;
 pub(super) use self::epoch::is_verified as is_verified_raise;
 pub(super) use self::labels::read as read_labels;
+pub(super) use self::release::next_generation;
 use super::cosign::{Known, Proposal};
 use super::epoch::hold;
 use super::labels as node_labels;
@@ -65,8 +67,16 @@ pub(super) enum RefuseDocument {
         "the hub shows release {got} as the current one, and this machine has seen {seen}: was an old backup restored?"
     )]
     Forgotten { got: Generation, seen: Generation },
-    #[error("it is numbered {got} where {wanted} is next: discard it, and apply the policy anew")]
-    Number { got: Generation, wanted: Generation },
+    #[error(
+        "it is numbered {got} where {} is next: discard it, and apply the policy anew",
+        .wanted.map_or_else(|| "no number".to_owned(), |wanted| wanted.to_string())
+    )]
+    Number {
+        got: Generation,
+        wanted: Option<Generation>,
+    },
+    #[error("release {got} is not of epoch {epoch}, which operators' signatures prove: do not sign it")]
+    ReleaseEpoch { got: Generation, epoch: u64 },
     #[error(
         "release {got} allows nodes to go back to another release than the one before it: do not sign it"
     )]
@@ -112,7 +122,14 @@ pub(super) async fn read(session: &mut Session, proposal: &Proposal) -> anyhow::
         DraftKind::Release => read_release(session, proposal).await,
         DraftKind::Labels => read_label_change(session, proposal).await,
         DraftKind::Epoch => {
-            let (held, hold) = (session.epoch().await?, hold(session).await?);
+            // Raises that lie behind are read whether they can be verified or not: they are signed again for that. The next
+            // one is signed upon what is proven alone.
+            let raise: EpochRaise = parse_payload(&proposal.envelope.payload)?;
+            let mut held = session.epochs().await?.shown();
+            if raise.old >= held {
+                held = session.epoch().await?;
+            }
+            let hold = hold(session).await?;
             let ground = epoch::Ground {
                 fleet: &session.context.trust_domain,
                 held,
@@ -183,8 +200,12 @@ async fn read_release(session: &mut Session, proposal: &Proposal) -> anyhow::Res
         true => None,
         false => session.release().await?,
     };
+    let seen = match unknown {
+        true => session.seen_release().await?,
+        false => None,
+    };
     let mut slices: BTreeMap<Digest, Slice> = BTreeMap::new();
-    let known = current.iter().flat_map(|release| &release.slices);
+    let known = current.iter().chain(&seen).flat_map(|release| &release.slices);
     for slice in known.chain(&proposal.slices) {
         slices.insert(slice.digest(), slice.clone());
     }
@@ -201,8 +222,7 @@ async fn read_release(session: &mut Session, proposal: &Proposal) -> anyhow::Res
         current: current.as_ref(),
     };
     if unknown {
-        let seen = session.context.highest.as_ref();
-        return Ok(release::read_whole(&ground, seen, &manifest, &slices)?);
+        return Ok(release::read_unknown(&ground, seen.as_ref(), &manifest, &slices)?);
     }
     Ok(release::read(&ground, &proposal.envelope, &slices)?)
 }

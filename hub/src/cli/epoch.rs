@@ -9,8 +9,9 @@ use holdfast_proto::v1;
 use serde_json::json;
 
 use super::cosign::{self, Finished, Place, Proposal, Standing};
+use super::pins::Epochs;
 use super::session::Session;
-use super::{Ending, Format, Operator, ask, document, output, pins};
+use super::{Ending, Format, Operator, ask, document, output};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum EpochCommand {
@@ -135,21 +136,20 @@ impl Raise {
 impl Endorse {
     async fn run(self) -> anyhow::Result<Ending> {
         let mut session = self.operator.session().await?;
-        session.epoch().await?;
-        let verified = session.dir().raises()?;
+        // Also those that cannot be verified any more: to have them verified again is what this is for.
+        let Epochs { raises, verified, .. } = session.epochs().await?;
         let mut endorsed = 0;
-        for envelope in pins::raises(&mut session.client).await? {
+        for (n, envelope) in raises.into_iter().enumerate() {
             if Standing::of(&session.authority, DraftKind::Epoch, &envelope).is_complete() {
                 continue;
             }
-            let is_verified = document::is_verified_raise(&verified, &envelope);
             let proposal = Proposal {
                 kind: DraftKind::Epoch,
                 envelope,
                 slices: Vec::new(),
             };
             output::remark(&document::read(&mut session, &proposal).await?.text());
-            if !is_verified {
+            if n >= verified {
                 ask::confirm("Sign this?", self.yes)?;
             }
             let finished =

@@ -4,7 +4,7 @@
 //! enemy's hand: it is shown what was seen here, and holds its releases then.
 
 use anyhow::{Context as _, bail, ensure};
-use holdfast_pki::authority::{Act, Followed, TrustedAuthority};
+use holdfast_pki::authority::{Act, Followed, RefuseEnvelope, TrustedAuthority};
 use holdfast_pki::envelope::{Envelope, parse_payload};
 use holdfast_pki::epoch::EpochRaise;
 use holdfast_proto::v1;
@@ -124,56 +124,90 @@ pub(super) fn kept_epoch(dir: &ContextDir) -> anyhow::Result<u64> {
     Ok(raise.new)
 }
 
-/// The epoch that the hub's raises prove. Raises that were verified here before are known by their digests. Up to the epoch
-/// that is `proven` otherwise, by a release of it that operators signed, a raise needs no signature of today's operators:
-/// who signed it may have been dropped since.
+/// The epochs that a hub shows.
+#[derive(Debug)]
+pub(super) struct Epochs {
+    /// Every raise, oldest first; each follows the one before.
+    pub(super) raises: Vec<Envelope>,
+    /// How many of them, from the first on, operators are known to have signed: by today's authority, or as this machine
+    /// verified them before.
+    pub(super) verified: usize,
+    /// Why the next one is not.
+    refused: Option<RefuseEnvelope>,
+}
+
+impl Epochs {
+    /// The epoch to which the hub's raises lead, whoever signed them.
+    pub(super) fn shown(&self) -> u64 {
+        FIRST_EPOCH + self.raises.len() as u64
+    }
+
+    /// The epoch that operators' signatures prove.
+    fn proven(&self) -> u64 {
+        FIRST_EPOCH + self.verified as u64
+    }
+}
+
+/// Gets the epochs that a hub shows, and keeps the raises that are verified.
+pub(super) async fn epochs(
+    dir: &ContextDir,
+    authority: &TrustedAuthority,
+    client: &mut OperatorClient<Channel>,
+    now_secs: u64,
+) -> anyhow::Result<Epochs> {
+    let (known, raises) = (dir.raises()?, raises(client).await?);
+    let fleet = &authority.document().trust_domain;
+    let mut epochs = Epochs {
+        raises: Vec::new(),
+        verified: 0,
+        refused: None,
+    };
+    for envelope in raises {
+        let raise: EpochRaise = parse_payload(&envelope.payload)?;
+        ensure!(
+            raise.follows(fleet, epochs.shown()),
+            "the hub's epoch raises do not follow one another: {} to {} after {}",
+            raise.old,
+            raise.new,
+            epochs.shown()
+        );
+        let signed = authority.verify::<EpochRaise>(&envelope, &Act::Epoch, now_secs);
+        if epochs.refused.is_none() {
+            match signed {
+                Err(refused) if !is_verified_raise(&known, &envelope) => epochs.refused = Some(refused),
+                _ => epochs.verified += 1,
+            }
+        }
+        epochs.raises.push(envelope);
+    }
+    if epochs.raises.len() < known.len() {
+        show(dir, client).await?;
+        bail!("the hub has forgotten an epoch that this machine has verified: look at `holdfast epoch show`");
+    }
+    dir.remember_raises(&epochs.raises[..epochs.verified])?;
+    Ok(epochs)
+}
+
+/// The epoch that the hub's raises prove.
 pub(super) async fn epoch(
     dir: &ContextDir,
     authority: &TrustedAuthority,
     client: &mut OperatorClient<Channel>,
-    proven: u64,
     now_secs: u64,
 ) -> anyhow::Result<u64> {
-    let known = dir.raises()?;
-    let raises = raises(client).await?;
-    let mut epoch = FIRST_EPOCH;
-    let mut verified = Vec::new();
-    for envelope in &raises {
-        let seen = is_verified_raise(&known, envelope);
-        let signed = authority.verify::<EpochRaise>(envelope, &Act::Epoch, now_secs);
-        // What is proven by a release alone is followed, and not vouched for: another raise could stand in its place.
-        if (seen || signed.is_ok()) && verified.len() as u64 == epoch - FIRST_EPOCH {
-            verified.push(envelope.clone());
-        }
-        let raise = match signed {
-            Ok(signed) => signed.value().clone(),
-            Err(_) if seen || epoch < proven => parse_payload(&envelope.payload)?,
-            Err(refused) => {
-                return Err(refused).context(
-                    "the hub's epoch is not what operators signed. If whoever raised it was dropped since: an operator \
-                     who has seen that epoch signs the raise again (`holdfast epoch endorse`)",
-                );
-            }
-        };
-        let trust_domain = &authority.document().trust_domain;
-        ensure!(
-            raise.follows(trust_domain, epoch),
-            "the hub's epoch raises do not follow one another: {} to {} after {epoch}",
-            raise.old,
-            raise.new
-        );
-        epoch = raise.new;
+    let epochs = epochs(dir, authority, client, now_secs).await?;
+    let proven = epochs.proven();
+    match epochs.refused {
+        None => Ok(proven),
+        Some(refused) => Err(refused).context(
+            "the hub's epoch is not what operators signed. If whoever raised it was dropped since: an admin who has \
+             seen that epoch, or the admins together, sign the raise again (`holdfast epoch endorse`)",
+        ),
     }
-    if raises.len() < known.len() {
-        show(dir, client).await?;
-        bail!("the hub has forgotten an epoch that this machine has verified: look at `holdfast epoch show`");
-    }
-    dir.remember_raises(&verified)?;
-    Ok(epoch)
 }
 
 /// The raises that a hub shows, oldest first: nothing is known of them yet.
-pub(super) async fn raises(client: &mut OperatorClient<Channel>) -> anyhow::Result<Vec<Envelope>> {
+async fn raises(client: &mut OperatorClient<Channel>) -> anyhow::Result<Vec<Envelope>> {
     let reply = client.get_epoch(v1::GetEpochRequest {}).await?.into_inner();
     let raises = reply.raises.into_iter().map(Envelope::try_from);
     Ok(raises.collect::<Result<_, _>>()?)

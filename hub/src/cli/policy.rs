@@ -357,7 +357,7 @@ impl Apply {
             considered.print();
         }
         considered.warn_of_old_epoch();
-        let proposal = release::propose(&session, &considered);
+        let proposal = release::propose(&session, &considered)?;
         let finished = cosign::finish(&mut session, proposal, &self.operator.signing, &self.place).await?;
         let envelope = match finished {
             Finished::Published(envelope) => envelope,

@@ -15,7 +15,7 @@ use tonic::transport::Channel;
 
 use super::cosign::Known;
 use super::login::{self, Age};
-use super::pins::{self, Walked};
+use super::pins::{self, Epochs, Walked};
 use super::signer::Signer;
 use super::{Signing, connect, output};
 use crate::operator_dir::{Context, ContextDir, SeenRelease};
@@ -153,6 +153,16 @@ impl Session {
         };
         let manifest = self.verify_release(&envelope)?;
         let generation = manifest.value().generation();
+        // Whoever may sign releases may not raise the epoch by one.
+        if generation.epoch > pins::kept_epoch(&self.dir)? {
+            let epoch = self.epoch().await?;
+            if generation.epoch > epoch {
+                bail!(
+                    "the hub shows release {generation}, and no operator's signature raised the epoch beyond {epoch}: \
+                     whoever signed it must not have. Do not sign anything upon it"
+                );
+            }
+        }
         match seen {
             Some(seen)
                 if generation < seen.generation
@@ -163,6 +173,17 @@ impl Session {
             }
             _ => self.remember(&manifest)?,
         }
+        let slices = self.slices(&manifest).await?;
+        Ok(Some(Release { manifest, slices }))
+    }
+
+    /// The highest release that this machine verified, whoever signs now; none before the first.
+    pub(super) async fn seen_release(&mut self) -> anyhow::Result<Option<Release>> {
+        let (Some(seen), Some(envelope)) = (self.context.highest.clone(), self.dir.manifest()?) else {
+            return Ok(None);
+        };
+        let manifest = TrustedAuthority::recall(&envelope, seen.manifest)
+            .context("the manifest that this machine keeps is not the one that it verified")?;
         let slices = self.slices(&manifest).await?;
         Ok(Some(Release { manifest, slices }))
     }
@@ -252,12 +273,13 @@ impl Session {
     /// The epoch that operators' signatures have reached.
     pub(super) async fn epoch(&mut self) -> anyhow::Result<u64> {
         let now_secs = self.clock.unix_secs();
-        let proven = self
-            .context
-            .highest
-            .as_ref()
-            .map_or(0, |seen| seen.generation.epoch);
-        pins::epoch(&self.dir, &self.authority, &mut self.client, proven, now_secs).await
+        pins::epoch(&self.dir, &self.authority, &mut self.client, now_secs).await
+    }
+
+    /// The epochs that the hub shows, and how far they are proven.
+    pub(super) async fn epochs(&mut self) -> anyhow::Result<Epochs> {
+        let now_secs = self.clock.unix_secs();
+        pins::epochs(&self.dir, &self.authority, &mut self.client, now_secs).await
     }
 
     /// The slice of this digest.

@@ -30,9 +30,6 @@ pub async fn publish(
 ) -> Result<Arc<Release>, ReleaseError> {
     let verified: Verified<Manifest> = authority.verify(envelope, &Act::Release, now_secs)?;
     let (manifest, newest) = (verified.value(), authority.document());
-    if manifest.trust_domain != newest.trust_domain {
-        return Err(ReleaseError::TrustDomain(manifest.trust_domain.clone()));
-    }
     if manifest.authority_version != newest.version {
         return Err(ReleaseError::AuthorityVersion {
             named: manifest.authority_version,
@@ -49,10 +46,7 @@ pub async fn publish(
         Some(Versioned {
             value: held,
             revision,
-        }) if manifest.previous == Some(held.manifest)
-            && offered.number >= 1
-            && offered > held.generation =>
-        {
+        }) if manifest.previous == Some(held.manifest) && may_follow(held.generation, offered) => {
             Precondition::Revision(*revision)
         }
         Some(held) => {
@@ -122,6 +116,15 @@ pub async fn endorse(
         manifest,
         slices,
     }))
+}
+
+/// Whether a release may come after another: by one within an epoch, so that no one signature uses up the numbers of all;
+/// with any number in a later one.
+fn may_follow(held: Generation, offered: Generation) -> bool {
+    match offered.epoch == held.epoch {
+        true => held.number.checked_add(1) == Some(offered.number),
+        false => offered.epoch > held.epoch && offered.number >= 1,
+    }
 }
 
 /// Refuses while there is a hold, and what is not of the fleet's epoch.

@@ -76,7 +76,7 @@ impl TestHub {
     pub(crate) async fn manifest(&self, generation: Generation, previous: Option<Digest>) -> Manifest {
         let text = format!(
             "policies:\n  - select: all\n    inbound:\n      - allow: {{ tcp: [{}], from: any }}\n",
-            1000 + generation.number
+            1000 + generation.number % 1000
         );
         let policy = holdfast_policy::parse::load(&[("all.yaml".to_owned(), text)]).unwrap();
         let slices = policy.slices();

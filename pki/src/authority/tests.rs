@@ -342,3 +342,45 @@ fn a_signature_that_says_another_algorithm_than_its_key_is_none() {
     envelope.signatures[0].algorithm = Algorithm::SshsigEd25519;
     assert!(pinned(&envelope).is_err());
 }
+
+#[test]
+fn what_the_same_key_signed_for_another_fleet_counts_for_nothing() {
+    use crate::access::AccessRequest;
+    use crate::epoch::EpochRaise;
+
+    let key = SigningKey::generate();
+    let first = document(1, None, &[(&key, "ann", Role::Admin)], 1);
+    let trusted = pinned(&signed(&first, &[&key])).unwrap();
+    let elsewhere = |fleet: &str| {
+        let raise = EpochRaise {
+            kind: EpochRaise::KIND.to_owned(),
+            format: 1,
+            trust_domain: fleet.parse().unwrap(),
+            old: 1,
+            new: 2,
+            checkpoint: None,
+        };
+        let mut envelope = Envelope::unsigned(serde_json::to_vec(&raise).unwrap());
+        key.sign(EpochRaise::KIND, &mut envelope);
+        trusted.verify::<EpochRaise>(&envelope, &Act::Epoch, NOW)
+    };
+    assert!(elsewhere("lab.example").is_ok());
+    assert!(matches!(
+        elsewhere("prod.example"),
+        Err(RefuseEnvelope::TrustDomain { .. })
+    ));
+    let login = AccessRequest {
+        kind: AccessRequest::KIND.to_owned(),
+        format: 1,
+        trust_domain: "prod.example".parse().unwrap(),
+        operator: "ann".parse().unwrap(),
+        csr: Digest::of(b"csr"),
+        challenge: Vec::new(),
+    };
+    let mut envelope = Envelope::unsigned(serde_json::to_vec(&login).unwrap());
+    key.sign(AccessRequest::KIND, &mut envelope);
+    assert!(matches!(
+        trusted.verify_access(&envelope),
+        Err(RefuseEnvelope::TrustDomain { .. })
+    ));
+}

@@ -18,7 +18,7 @@ use crate::{drafts, endorsement, hold};
 impl From<RefuseRaise> for Status {
     fn from(error: RefuseRaise) -> Self {
         let code = match error {
-            RefuseRaise::Envelope(_) | RefuseRaise::TrustDomain(_) => Code::PermissionDenied,
+            RefuseRaise::Envelope(_) => Code::PermissionDenied,
             RefuseRaise::NotNext { .. } => Code::Aborted,
         };
         Self::new(code, told(&error))

@@ -1,6 +1,8 @@
 //! A node's labels: the signed document that gave them, and the next.
 
-use holdfast_pki::envelope::Envelope;
+use holdfast_pki::authority::Act;
+use holdfast_pki::envelope::{Envelope, Verified};
+use holdfast_pki::labels::LabelChange;
 use holdfast_proto::ids::Name;
 use holdfast_proto::v1;
 use tonic::{Code, Status};
@@ -15,7 +17,7 @@ use crate::store::txn::{Precondition, Txn};
 impl From<RefuseChange> for Status {
     fn from(error: RefuseChange) -> Self {
         let code = match error {
-            RefuseChange::Envelope(_) | RefuseChange::TrustDomain(_) => Code::PermissionDenied,
+            RefuseChange::Envelope(_) => Code::PermissionDenied,
             RefuseChange::Node(_) => Code::NotFound,
             RefuseChange::NotNext { .. } => Code::Aborted,
         };
@@ -49,7 +51,9 @@ impl Hub {
     ) -> Result<v1::PublishLabelsReply, Status> {
         let envelope: Envelope = request.document.try_into().map_err(|error| invalid(&error))?;
         let authority = self.authority().await?;
-        let verified = labels::verify(&authority, &envelope, self.clock.unix_secs())?;
+        let verified: Verified<LabelChange> = authority
+            .verify(&envelope, &Act::Label, self.clock.unix_secs())
+            .map_err(RefuseChange::from)?;
         let change = verified.value();
         let held = self.registry.node(&change.node).await?;
         let held = held.filter(|held| held.value.removed_secs.is_none());

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use holdfast_pki::envelope::{Envelope, parse_payload};
+use holdfast_pki::envelope::{Envelope, Verified, parse_payload};
 use holdfast_policy::plan::diff_slices;
 use holdfast_policy::release::{Manifest, SliceRef};
 use holdfast_policy::selector::Selector;
@@ -13,7 +13,6 @@ use super::{Reading, RefuseDocument, of_fleet};
 use crate::cli::output::left;
 use crate::cli::session::Release;
 use crate::cli::time::date;
-use crate::operator_dir::SeenRelease;
 
 /// What this machine has verified, and a release is held against.
 #[derive(Debug)]
@@ -68,44 +67,77 @@ pub(super) fn read(
     })
 }
 
-/// Reads the current release whole, for whoever endorses it on a machine that never verified it.
-pub(super) fn read_whole(
+/// Reads what the hub shows as the current release, for whoever endorses it on a machine that never verified it: against
+/// the highest that was `seen` here, or whole.
+///
+/// What came between is not known here, so that its number is only held to be a later one of the same history.
+pub(super) fn read_unknown(
     ground: &Ground<'_>,
-    seen: Option<&SeenRelease>,
+    seen: Option<&Release>,
     manifest: &Manifest,
     slices: &BTreeMap<Digest, Slice>,
 ) -> Result<Reading, RefuseDocument> {
     of_fleet(&manifest.trust_domain, &ground.fleet)?;
     let got = manifest.generation();
+    let seen = seen.map(|release| &release.manifest);
     // One that this machine knows better is no current release, whatever the hub shows.
-    if let Some(seen) = seen.filter(|seen| seen.generation >= got) {
-        let seen = seen.generation;
+    if let Some(seen) = seen
+        .map(|seen| seen.value().generation())
+        .filter(|seen| *seen >= got)
+    {
         return Err(RefuseDocument::Forgotten { got, seen });
     }
-    let back = manifest.return_to.as_ref().map(|back| match seen {
-        Some(seen) if seen.manifest == back.manifest => {
-            format!(
-                "nodes may go back from it to release {}, verified here",
-                seen.generation
-            )
-        }
-        _ => format!(
-            "! nodes may go back from it to release {}, never seen here",
-            back.manifest
-        ),
-    });
+    must_be_of_now(ground, manifest)?;
     let mut lines = vec![
         "the hub shows it as the current release; too few of those who sign now have signed it, and this machine has \
          never verified it"
             .to_owned(),
-        "all of it, as if nothing were in force:".to_owned(),
+        match seen {
+            Some(seen) => format!(
+                "against release {}, the highest that was verified here:",
+                seen.value().generation()
+            ),
+            None => "all of it, as if nothing were in force:".to_owned(),
+        },
     ];
-    lines.extend(changes(&[], &manifest.slices, slices)?);
-    lines.extend(back);
+    let held = seen
+        .map(|seen| seen.value().slices.as_slice())
+        .unwrap_or_default();
+    lines.extend(changes(held, &manifest.slices, slices)?);
+    if let Some(back) = &manifest.return_to {
+        let within = left(back.within_secs);
+        lines.push(match seen {
+            Some(seen) if seen.digest() == back.manifest => format!(
+                "nodes may go back from it to release {}, verified here, for {within}",
+                seen.value().generation()
+            ),
+            _ => format!(
+                "! nodes may go back from it to release {}, never seen here, for {within}",
+                back.manifest
+            ),
+        });
+    }
     Ok(Reading {
         title: format!("release {got} of {}", ground.fleet),
         lines,
     })
+}
+
+/// The release is of the epoch that is proven, and asks for no authority that nobody knows.
+fn must_be_of_now(ground: &Ground<'_>, manifest: &Manifest) -> Result<(), RefuseDocument> {
+    let got = manifest.generation();
+    if got.epoch != ground.epoch {
+        let epoch = ground.epoch;
+        return Err(RefuseDocument::ReleaseEpoch { got, epoch });
+    }
+    if manifest.authority_version > ground.authority_version {
+        return Err(RefuseDocument::AuthorityVersion {
+            got,
+            asked: manifest.authority_version,
+            newest: ground.authority_version,
+        });
+    }
+    Ok(())
 }
 
 /// The release follows the one that was verified here, in its fleet, epoch and number.
@@ -119,25 +151,27 @@ fn judge(ground: &Ground<'_>, manifest: &Manifest) -> Result<(), RefuseDocument>
         );
         return Err(RefuseDocument::Base { got, base });
     }
-    let wanted = Generation {
-        epoch: ground.epoch,
-        number: current.map_or(0, |current| current.value().number) + 1,
-    };
-    if got != wanted {
+    let wanted = next_generation(current, ground.epoch);
+    if wanted != Some(got) {
         return Err(RefuseDocument::Number { got, wanted });
     }
-    if manifest.authority_version > ground.authority_version {
-        return Err(RefuseDocument::AuthorityVersion {
-            got,
-            asked: manifest.authority_version,
-            newest: ground.authority_version,
-        });
-    }
+    must_be_of_now(ground, manifest)?;
     let back = manifest.return_to.as_ref().map(|back| back.manifest);
     if back.is_some() && back != manifest.previous {
         return Err(RefuseDocument::Return { got });
     }
     Ok(())
+}
+
+/// What a release after `before` in `epoch` is numbered: numbers go on through epochs, so that one number names one release
+/// for people, and begin anew in the next epoch once there is none left.
+pub(in crate::cli) fn next_generation(before: Option<&Verified<Manifest>>, epoch: u64) -> Option<Generation> {
+    let number = match before.map(Verified::value) {
+        None => Some(1),
+        Some(before) if before.number == u64::MAX && before.epoch < epoch => Some(1),
+        Some(before) => before.number.checked_add(1),
+    };
+    number.map(|number| Generation { epoch, number })
 }
 
 /// The slices that come, go or change, each with its rules.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use anyhow::Context as _;
 use holdfast_pki::draft::DraftKind;
 use holdfast_pki::envelope::{Envelope, Verified};
 use holdfast_policy::release::{Manifest, ReturnTo, SliceRef};
@@ -11,13 +12,17 @@ use holdfast_proto::payload::Payload as _;
 
 use super::Considered;
 use crate::cli::cosign::Proposal;
+use crate::cli::document::next_generation;
 use crate::cli::session::Session;
 
 /// A release may be left for the one before it within a day.
 const RETURN_WITHIN: Duration = Duration::from_secs(86_400);
 
 /// The release that makes a policy so, for the operators to sign.
-pub(super) fn propose(session: &Session, considered: &Considered) -> Proposal {
+///
+/// # Errors
+/// If there is no number left in the epoch.
+pub(super) fn propose(session: &Session, considered: &Considered) -> anyhow::Result<Proposal> {
     let maker = Maker {
         fleet: session.context.trust_domain.clone(),
         author: session.context.operator.clone(),
@@ -27,12 +32,12 @@ pub(super) fn propose(session: &Session, considered: &Considered) -> Proposal {
     };
     let slices = considered.policy.slices();
     let before = considered.current.as_ref().map(|release| &release.manifest);
-    let manifest = maker.compose(before, slices);
-    Proposal {
+    let manifest = maker.compose(before, slices)?;
+    Ok(Proposal {
         kind: DraftKind::Release,
         envelope: Envelope::unsigned(serde_json::to_vec(&manifest).expect("a struct of texts and numbers")),
         slices: slices.to_vec(),
-    }
+    })
 }
 
 /// Who makes a release, and when.
@@ -45,14 +50,17 @@ struct Maker {
 }
 
 impl Maker {
-    /// The release after `before`. Its number goes on through epochs, so that one number names one release for people.
-    fn compose(self, before: Option<&Verified<Manifest>>, slices: &[Slice]) -> Manifest {
-        Manifest {
+    /// The release after `before`.
+    fn compose(self, before: Option<&Verified<Manifest>>, slices: &[Slice]) -> anyhow::Result<Manifest> {
+        let generation = next_generation(before, self.epoch).context(
+            "the current release has the last number of its epoch: begin another (`holdfast epoch raise`)",
+        )?;
+        Ok(Manifest {
             kind: Manifest::KIND.to_owned(),
             format: Manifest::FORMAT,
             trust_domain: self.fleet,
             epoch: self.epoch,
-            number: before.map_or(1, |before| before.value().number + 1),
+            number: generation.number,
             author: self.author,
             created_secs: self.now_secs,
             authority_version: self.authority_version,
@@ -62,7 +70,7 @@ impl Maker {
                 manifest: before.digest(),
                 within_secs: RETURN_WITHIN.as_secs(),
             }),
-        }
+        })
     }
 }
 
@@ -84,15 +92,25 @@ mod tests {
             epoch,
             now_secs: NOW,
         };
-        let first = maker(1).compose(None, &[]);
+        let first = maker(1).compose(None, &[]).unwrap();
         assert_eq!((first.epoch, first.number, first.previous), (1, 1, None));
         assert_eq!(first.return_to, None);
         let mut envelope = Envelope::unsigned(serde_json::to_vec(&first).unwrap());
         operators.sign("ann", DraftKind::Release, &mut envelope);
         let first = authority.verify(&envelope, &Act::Release, NOW).unwrap();
-        let second = maker(2).compose(Some(&first), &[]);
+        let second = maker(2).compose(Some(&first), &[]).unwrap();
         assert_eq!(second.generation(), Generation { epoch: 2, number: 2 });
         assert_eq!(second.previous, Some(first.digest()));
         assert_eq!(second.return_to.unwrap().manifest, first.digest());
+
+        // Somebody used up the numbers: the next epoch counts anew.
+        let mut last = maker(1).compose(None, &[]).unwrap();
+        last.number = u64::MAX;
+        let mut envelope = Envelope::unsigned(serde_json::to_vec(&last).unwrap());
+        operators.sign("ann", DraftKind::Release, &mut envelope);
+        let last = authority.verify(&envelope, &Act::Release, NOW).unwrap();
+        let told = maker(1).compose(Some(&last), &[]).unwrap_err().to_string();
+        assert!(told.contains("holdfast epoch raise"), "{told}");
+        assert_eq!(maker(2).compose(Some(&last), &[]).unwrap().number, 1);
     }
 }

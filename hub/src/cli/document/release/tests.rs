@@ -225,14 +225,11 @@ fn a_slice_that_is_not_the_listed_one_is_not_to_be_signed() {
 }
 
 #[test]
-fn a_current_release_that_was_never_verified_here_is_read_whole() {
+fn a_current_release_that_was_never_verified_here_is_read_against_what_was_or_whole() {
     let scene = Scene::new();
-    let before = SeenRelease {
-        generation: scene.current.manifest.value().generation(),
-        manifest: scene.current.manifest.digest(),
-    };
     let known: BTreeMap<_, _> = slices(AFTER)
         .into_iter()
+        .chain(scene.current.slices.clone())
         .map(|slice| (slice.digest(), slice))
         .collect();
     let ground = Ground {
@@ -241,23 +238,58 @@ fn a_current_release_that_was_never_verified_here_is_read_whole() {
         epoch: 1,
         current: None,
     };
-    let whole = |manifest: &Manifest, seen| read_whole(&ground, seen, manifest, &known);
-    let reading = whole(&scene.next(), Some(&before)).unwrap();
-    let told = reading.lines.iter().filter(|line| line.starts_with("+ nodes"));
-    assert_eq!(told.count(), 3, "nothing is taken as known");
-    assert_eq!(
-        reading.lines.last().unwrap(),
-        "nodes may go back from it to release 1.3, verified here"
-    );
+    let told = |manifest: &Manifest, seen| read_unknown(&ground, seen, manifest, &known);
+    let new_nodes = |reading: &Reading| {
+        let new = reading.lines.iter().filter(|line| line.starts_with("+ nodes"));
+        new.count()
+    };
+    let whole = told(&scene.next(), None).unwrap();
+    assert_eq!(new_nodes(&whole), 3, "nothing is taken as known");
+    // Another release may have come between: it is no reason to hide what changed since.
+    let later = Manifest {
+        number: 6,
+        ..scene.next()
+    };
+    for next in [scene.next(), later] {
+        let against = told(&next, Some(&scene.current)).unwrap();
+        assert_eq!(new_nodes(&against), 1, "{against:?}");
+        assert_eq!(
+            against.lines.last().unwrap(),
+            "nodes may go back from it to release 1.3, verified here, for 24 h"
+        );
+    }
     let elsewhere = manifest(4, Some(Digest::of(b"older")), &slices(AFTER));
-    let told = whole(&elsewhere, Some(&before)).unwrap().lines;
+    let reading = told(&elsewhere, Some(&scene.current)).unwrap().lines;
     assert!(
-        told.last().unwrap().starts_with("! nodes may go back from it"),
-        "{told:?}"
+        reading.last().unwrap().starts_with("! nodes may go back from it"),
+        "{reading:?}"
     );
-    let old = manifest(3, None, &slices(AFTER));
-    assert!(matches!(
-        whole(&old, Some(&before)),
-        Err(RefuseDocument::Forgotten { .. })
-    ));
+    for (old, number) in [(3, 3), (2, 2)] {
+        let old = manifest(old, None, &slices(AFTER));
+        assert!(
+            matches!(
+                told(&old, Some(&scene.current)),
+                Err(RefuseDocument::Forgotten { .. })
+            ),
+            "{number}"
+        );
+    }
+    let no_epoch = Manifest {
+        epoch: 9,
+        ..scene.next()
+    };
+    let no_authority = Manifest {
+        authority_version: 9,
+        ..scene.next()
+    };
+    for seen in [None, Some(&scene.current)] {
+        assert!(matches!(
+            told(&no_epoch, seen),
+            Err(RefuseDocument::ReleaseEpoch { .. })
+        ));
+        assert!(matches!(
+            told(&no_authority, seen),
+            Err(RefuseDocument::AuthorityVersion { .. })
+        ));
+    }
 }
