@@ -143,6 +143,12 @@ pub enum CeilingError {
         /// What is there.
         path: PathBuf,
     },
+    /// It is a link.
+    #[error("{} is a symbolic link, which is not followed: put the file itself there", .path.display())]
+    Link {
+        /// The link.
+        path: PathBuf,
+    },
     /// Somebody else could have written it.
     #[error("{} belongs to user {uid}, where user {wanted} must own it: chown {wanted} {}", .path.display(), .path.display())]
     Owner {
@@ -245,7 +251,11 @@ fn read(path: &Path) -> Result<String, CeilingError> {
         source,
     };
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = rustix::fs::open(&path, flags, Mode::empty()).map_err(|error| io(error.into()))?;
+    let file = rustix::fs::open(&path, flags, Mode::empty()).map_err(|error| match error {
+        // What O_NOFOLLOW says of a link (open(2)).
+        rustix::io::Errno::LOOP => CeilingError::Link { path: path.clone() },
+        error => io(error.into()),
+    })?;
     let stat = rustix::fs::fstat(&file).map_err(|error| io(error.into()))?;
     if !FileType::from_raw_mode(stat.st_mode).is_file() {
         return Err(CeilingError::NoFile { path });

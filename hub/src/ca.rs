@@ -50,7 +50,7 @@ pub enum LoadCa {
         source: std::io::Error,
     },
     /// A file does not hold what it should.
-    #[error("{path} holds no certificate or key of ours")]
+    #[error("{path} does not hold what belongs there; put it back from a copy of the hub's directory")]
     Content {
         /// The file.
         path: String,
@@ -88,7 +88,7 @@ impl HubCa {
             let (path, key_path) = dir.ca(ca);
             let key = zeroize::Zeroizing::new(read(&key_path)?);
             Ca::from_pem(&read(&path)?, &String::from_utf8_lossy(&key)).map_err(|source| LoadCa::Content {
-                path: path.display().to_string(),
+                path: format!("{} or {}", path.display(), key_path.display()),
                 source,
             })
         };

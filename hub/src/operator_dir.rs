@@ -84,7 +84,7 @@ pub enum OperatorDirError {
         source: RefuseAuthority,
     },
     /// A credential is not PEM.
-    #[error("{} holds no PEM of the expected kind", .path.display())]
+    #[error("{} holds no PEM of the expected kind: `holdfast context login` makes it anew", .path.display())]
     Pem {
         /// The file.
         path: PathBuf,

@@ -6,12 +6,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
+use holdfast_pki::authority::Authority;
 use holdfast_pki::challenge::Challenges;
 use holdfast_pki::clock::Clock;
 use holdfast_pki::files::Files;
 use holdfast_pki::random::Random;
 use holdfast_pki::tls;
+use holdfast_proto::ids::Digest;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -140,6 +142,26 @@ pub async fn serve(
     ended
 }
 
+/// Refuses to serve where nobody could reach this hub: agents and operators know the fleet by its authority alone.
+fn must_belong_together(config: &Config, ca: &HubCa, authority: &Authority) -> anyhow::Result<()> {
+    if config.trust_domain != authority.trust_domain {
+        bail!(
+            "hub.toml says trust_domain = \"{}\", and the store is that of {}: put one of them back",
+            config.trust_domain,
+            authority.trust_domain
+        );
+    }
+    let root = Digest::of(ca.node_root());
+    if !authority.node_roots.contains(&root) {
+        bail!(
+            "ca/node-root.crt ({root}) is none of the node roots that authority version {} lists: put the one of this \
+             hub back from a copy of its directory",
+            authority.version
+        );
+    }
+    Ok(())
+}
+
 /// Builds the hub of `dir` over its opened store: all but the door.
 ///
 /// # Errors
@@ -155,12 +177,13 @@ pub(crate) async fn open(
     let Machine { clock, random, files } = machine.clone();
     let registry = Registry::new(store);
     let authority = Newest::reach(registry.clone(), &config.authority).await?;
+    let ca = HubCa::load(dir, config, &*files, clock.clone(), random.clone())?;
+    must_belong_together(config, &ca, authority.look().await?.document())?;
     let key = checkpoints::load_key(dir, &*files)?;
     let instance = random.unique_id();
     let audit = local_audit(config, machine, "start hub", format!("instance/{instance}"));
     let checkpoints =
         Checkpoints::begin(registry.clone(), config, key, instance, (&audit.0, &audit.1)).await?;
-    let ca = HubCa::load(dir, config, &*files, clock.clone(), random.clone())?;
     let release = releases::current(&registry)
         .await
         .context("cannot read the current release")?;

@@ -106,6 +106,30 @@ impl Files for SystemFiles {
     }
 }
 
+/// Reads a file that somebody else may have put there: a regular one of at most `max` bytes. A pipe or a device in its place
+/// neither holds the reader up nor fills its memory.
+///
+/// # Errors
+/// [`io::Error`]: [`io::ErrorKind::InvalidInput`] for what is no regular file, [`io::ErrorKind::FileTooLarge`] for one with
+/// more bytes.
+pub fn read_bounded(path: &Path, max: u64) -> io::Result<Vec<u8>> {
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
+        .open(path)?;
+    if !file.metadata()?.is_file() {
+        let told = "it is no regular file";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, told));
+    }
+    let mut bytes = Vec::new();
+    file.take(max + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > max {
+        let told = format!("it has more than {max} bytes");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, told));
+    }
+    Ok(bytes)
+}
+
 /// The part that is to take a file's place, held by this process alone: two commands at once write one after the other.
 fn open_part(part: &Path, mode: u32) -> io::Result<File> {
     loop {
@@ -204,6 +228,25 @@ mod tests {
         let left = SystemFiles.read(&path).unwrap();
         assert!(left.len() == 5000 && left.iter().all(|byte| *byte == left[0]));
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_is_read_has_a_bound_and_no_device_or_pipe_holds_the_reader_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        std::fs::write(path("four"), "four").unwrap();
+        assert_eq!(read_bounded(&path("four"), 4).unwrap(), b"four");
+        let kind = |path: &Path, max| read_bounded(path, max).unwrap_err().kind();
+        assert_eq!(kind(&path("four"), 3), io::ErrorKind::FileTooLarge);
+        File::create(path("sparse")).unwrap().set_len(1 << 40).unwrap();
+        assert_eq!(kind(&path("sparse"), 100), io::ErrorKind::FileTooLarge);
+        std::os::unix::fs::symlink("/dev/zero", path("zero")).unwrap();
+        assert_eq!(kind(&path("zero"), 100), io::ErrorKind::InvalidInput);
+        let fifo = rustix::fs::FileType::Fifo;
+        rustix::fs::mknodat(rustix::fs::CWD, path("pipe"), fifo, rustix::fs::Mode::RUSR, 0).unwrap();
+        assert_eq!(kind(&path("pipe"), 100), io::ErrorKind::InvalidInput);
+        assert_eq!(kind(dir.path(), 100), io::ErrorKind::InvalidInput);
+        assert_eq!(kind(&path("none"), 100), io::ErrorKind::NotFound);
     }
 
     #[test]

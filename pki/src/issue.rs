@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use holdfast_proto::ids::{Digest, TrustDomain};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
-    KeyPair, KeyUsagePurpose, SanType, SerialNumber, SubjectPublicKeyInfo,
+    KeyPair, KeyUsagePurpose, PublicKeyData as _, SanType, SerialNumber, SubjectPublicKeyInfo,
 };
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
@@ -31,6 +31,9 @@ pub enum PkiError {
     /// rcgen could not make or read it.
     #[error("certificate or key: {0}")]
     Rcgen(#[from] rcgen::Error),
+    /// A key that belongs to another certificate.
+    #[error("the key is not that of the certificate: one of the two was put there from another hub or time")]
+    Mismatch,
     /// A PEM file is none.
     #[error("no PEM of the expected kind: {0}")]
     Pem(#[from] rustls_pki_types::pem::Error),
@@ -89,8 +92,13 @@ impl Ca {
     /// [`PkiError`] if either cannot be read.
     pub fn from_pem(certificate_pem: &[u8], key_pem: &str) -> Result<Self, PkiError> {
         let certificate = CertificateDer::from_pem_slice(certificate_pem)?;
+        let key = KeyPair::from_pem(key_pem)?;
+        let (_, parsed) = X509Certificate::from_der(&certificate).map_err(|_| PkiError::Mismatch)?;
+        if parsed.public_key().raw != key.subject_public_key_info() {
+            return Err(PkiError::Mismatch);
+        }
         Ok(Self {
-            issuer: Issuer::from_ca_cert_der(&certificate, KeyPair::from_pem(key_pem)?)?,
+            issuer: Issuer::from_ca_cert_der(&certificate, key)?,
             certificate,
         })
     }
@@ -231,5 +239,8 @@ mod tests {
         let root = Ca::new_root(&"lab.example".parse().unwrap(), "node root", now, &SystemRandom).unwrap();
         let again = Ca::from_pem(to_pem(root.certificate()).as_bytes(), &root.key_pem()).unwrap();
         assert_eq!(again.fingerprint(), root.fingerprint());
+        let other = Ca::new_root(&"lab.example".parse().unwrap(), "node root", now, &SystemRandom).unwrap();
+        let mixed = Ca::from_pem(to_pem(root.certificate()).as_bytes(), &other.key_pem());
+        assert!(matches!(mixed, Err(PkiError::Mismatch)));
     }
 }

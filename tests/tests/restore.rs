@@ -202,7 +202,7 @@ fn hub_that_only_restarts_holds_nothing() -> Result<()> {
 }
 
 #[test]
-fn release_of_the_old_epoch_is_refused_by_a_node_that_was_away_when_it_was_raised() -> Result<()> {
+fn node_that_was_away_follows_every_raise_to_the_release_of_the_newest_epoch() -> Result<()> {
     need!(namespaces);
     let (mut fleet, _) = fleet_and_backup("oldepoch")?;
     let _database = fleet.world.listen("db", 5432)?;
@@ -217,6 +217,43 @@ fn release_of_the_old_epoch_is_refused_by_a_node_that_was_away_when_it_was_raise
     })?;
     ensure!(node.json()["epoch"] == 3, "{node}");
     ensure!(fleet.world.reach("web", "db", 5432)? == Reach::Silent);
+    Ok(())
+}
+
+#[test]
+fn operator_is_not_led_to_another_authority_than_the_one_that_was_verified() -> Result<()> {
+    need!(namespaces);
+    let (mut fleet, backup) = fleet_and_backup("forked")?;
+    fleet.kill_agent("db");
+    let (dir, before, after) = (
+        fleet.operator_dir(),
+        fleet.operator_dir().with_file_name("before"),
+        fleet.operator_dir().with_file_name("after"),
+    );
+    // Version 2 is verified here; then the hub forgets it, and an operator's machine that never knew makes another.
+    copy(&dir, &before)?;
+    fleet
+        .holdfast(&["authority", "renew", "--for", "700d", "--yes"])?
+        .ok()?;
+    std::fs::rename(&dir, &after)?;
+    std::fs::rename(&before, &dir)?;
+    roll_back(&mut fleet, &backup)?;
+    fleet
+        .holdfast(&["authority", "renew", "--for", "600d", "--yes"])?
+        .ok()?;
+    std::fs::rename(&dir, &before)?;
+    std::fs::rename(&after, &dir)?;
+    for words in [
+        &["status"][..],
+        &["policy", "endorse"],
+        &["epoch", "raise", "--yes"],
+    ] {
+        let refused = fleet.holdfast(words)?;
+        ensure!(
+            refused.code == Some(1) && refused.stderr.contains("another authority version 2"),
+            "{words:?}: {refused:?}"
+        );
+    }
     Ok(())
 }
 

@@ -53,6 +53,24 @@ async fn labels_and_a_raise_are_taken_and_told_in_the_next_beat() {
 }
 
 #[tokio::test]
+async fn a_raise_that_nobody_who_may_has_signed_moves_nothing() {
+    let (operators, hub) = (Operators::new(), FakeHub::new(1));
+    let (mut keeper, _reports) = keeper(&operators, &hub);
+    let before = keeper.ledger.clone();
+    let mut bare = operators.sign(&raise(1, 2));
+    bare.signatures.clear();
+    let stranger = Operators::new().sign(&raise(1, 2));
+    let mut in_her_name = stranger.clone();
+    in_her_name.signatures[0].key_id = operators.key.key_id();
+    for forged in [&bare, &stranger, &in_her_name] {
+        bring(&mut keeper, &hub, &[forged], None).await;
+        assert_eq!(keeper.ledger, before);
+    }
+    bring(&mut keeper, &hub, &[&operators.sign(&raise(1, 2))], None).await;
+    assert_eq!(keeper.ledger.epoch, 2);
+}
+
+#[tokio::test]
 async fn labels_for_another_node_move_nothing_and_are_told_once() {
     let (operators, hub) = (Operators::new(), FakeHub::new(1));
     let (mut keeper, mut reports) = keeper(&operators, &hub);

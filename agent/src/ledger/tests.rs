@@ -270,3 +270,23 @@ fn a_ledger_reads_back_as_written_and_unknown_fields_are_refused() {
         "a newer agent wrote it"
     );
 }
+
+#[test]
+fn a_return_that_was_begun_and_undone_is_spent() {
+    let operators = Operators::new();
+    let mut ledger = operators.ledger(Generation::default());
+    let one = operators.release(1, 1, NOW, None);
+    accept(&mut ledger, &one);
+    let return_to = Some(ReturnTo {
+        manifest: one.manifest().digest(),
+        within_secs: 100,
+    });
+    accept(&mut ledger, &operators.release(1, 2, NOW, return_to));
+    assert_eq!(judge(&ledger, &one), Ok(Judgement::Return));
+    ledger.begin(&one, Judgement::Return, [9; 16].into());
+    ledger.undo();
+    assert!(
+        matches!(judge(&ledger, &one), Err(RefuseRelease::Outdated { .. })),
+        "a manifest allows one"
+    );
+}

@@ -262,3 +262,34 @@ fn same_again(node: NodeRecord, grant: &JoinGrant) -> Result<NodeRecord, Status>
     }
     Ok(node)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{TestHub, caller};
+
+    #[tokio::test]
+    async fn of_two_machines_at_once_one_has_the_use_of_a_token() {
+        for turns in 0..20 {
+            let hub = TestHub::new().await;
+            let grant = hub.grant(1, Admission::Automatic).await;
+            let enrol = async |name: &str, turns| {
+                for _ in 0..turns {
+                    tokio::task::yield_now().await;
+                }
+                let request = TestHub::enroll_request(&grant, name);
+                hub.hub.enroll(&caller(None), request).await
+            };
+            let (one, other) = tokio::join!(enrol("one", 0), enrol("other", turns));
+            assert!(
+                one.is_ok() != other.is_ok(),
+                "after {turns} turns: {one:?}, {other:?}"
+            );
+            assert_eq!(
+                one.and(other).unwrap_err().code(),
+                Code::ResourceExhausted,
+                "after {turns} turns"
+            );
+        }
+    }
+}

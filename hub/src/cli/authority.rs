@@ -13,6 +13,7 @@ use holdfast_pki::authority::{Act, Role};
 use holdfast_pki::clock::{Clock as _, SystemClock};
 use holdfast_pki::draft::DraftKind;
 use holdfast_pki::envelope::Envelope;
+use holdfast_pki::files::read_bounded;
 use holdfast_proto::ids::{Digest, Name};
 use serde_json::json;
 
@@ -195,13 +196,8 @@ impl Add {
 
     fn read_request(&self) -> anyhow::Result<Envelope> {
         let path = self.request.display();
-        let size = std::fs::metadata(&self.request)
-            .with_context(|| format!("cannot read {path}"))?
-            .len();
-        if size > REQUEST_BYTES_MAX {
-            bail!("{path} has {size} bytes: it is no request");
-        }
-        let bytes = std::fs::read(&self.request).with_context(|| format!("cannot read {path}"))?;
+        let bytes = read_bounded(&self.request, REQUEST_BYTES_MAX)
+            .with_context(|| format!("cannot read the request {path}"))?;
         serde_json::from_slice(&bytes)
             .with_context(|| format!("{path} is no request that `holdfast context add` made"))
     }

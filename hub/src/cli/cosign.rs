@@ -189,8 +189,8 @@ impl Waiting {
         }
     }
 
-    /// Says who must sign yet, and how; a file that is signed enough waits to be published.
-    pub(super) fn tell(&self, format: Format) -> Ending {
+    /// Who must sign yet, and how; a file that is signed enough waits to be published.
+    pub(super) fn text(&self) -> String {
         let digest = self.envelope.digest().short();
         let what = self
             .file
@@ -200,13 +200,14 @@ impl Waiting {
             true => format!("publish it with: holdfast draft publish {what}"),
             false => format!("they read and sign it with: holdfast draft sign {what}"),
         };
+        format!("{} {digest} waits: {}\n{next}", self.kind.as_str(), self.standing)
+    }
+
+    /// Tells that the document waits.
+    pub(super) fn tell(&self, format: Format) -> Ending {
         match format {
             Format::Json => output::json(json!({ "draft": self.to_json() })),
-            Format::Table => output::say(&format!(
-                "{} {digest} waits: {}\n{next}",
-                self.kind.as_str(),
-                self.standing
-            )),
+            Format::Table => output::say(&self.text()),
         }
         match self.standing.is_complete() {
             true => Ending::Done,

@@ -85,11 +85,22 @@ impl DraftCommand {
 async fn list(operator: &Operator) -> anyhow::Result<Ending> {
     let mut session = operator.session().await?;
     let drafts = find::on_hub(&mut session).await?;
+    // So that drafts of releases which another one has overtaken are told apart.
+    if let Err(error) = session.release().await {
+        output::remark(&format!(
+            "warning: the current release is not known here: {error:#}"
+        ));
+    }
     match operator.output {
         Format::Json => {
             let drafts: Vec<_> = drafts
                 .iter()
-                .map(|draft| draft.to_json(&session.authority))
+                .map(|draft| {
+                    draft.to_json(
+                        &session.authority,
+                        find::is_overtaken(session.known(), &draft.proposal),
+                    )
+                })
                 .collect();
             output::json(json!({ "drafts": drafts }));
         }
@@ -140,7 +151,7 @@ async fn show(drafted: Drafted) -> anyhow::Result<Ending> {
 fn shown(found: &Found, authority: &TrustedAuthority, reading: Reading, format: Format) -> Ending {
     match format {
         Format::Json => {
-            let mut draft = found.to_json(authority);
+            let mut draft = found.to_json(authority, false);
             draft["title"] = reading.title.into();
             draft["changes"] = reading.lines.into();
             output::json(json!({ "draft": draft }));
@@ -179,11 +190,12 @@ pub(super) async fn sign(signed: Signed, only: Option<DraftKind>) -> anyhow::Res
 pub(super) async fn publish(drafted: Drafted, only: Option<DraftKind>) -> anyhow::Result<Ending> {
     let mut session = drafted.operator.session().await?;
     let found = find::find(&mut session, &drafted.what, only).await?;
+    // First: why it must not be signed at all says more than how many did.
+    let reading = document::read(&mut session, &found.proposal).await?;
     let standing = Standing::of(&session.authority, found.proposal.kind, &found.proposal.envelope);
     if !standing.is_complete() {
         bail!("it cannot be published yet: it is {standing}");
     }
-    let reading = document::read(&mut session, &found.proposal).await?;
     cosign::conclude(&mut session, &found.proposal).await?;
     Ok(published(&reading.title, found.digest(), drafted.operator.output))
 }

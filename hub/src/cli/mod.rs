@@ -242,6 +242,8 @@ fn answered<T>(reply: Result<tonic::Response<T>, tonic::Status>) -> anyhow::Resu
     reply
         .map(tonic::Response::into_inner)
         .map_err(|status| match status.code() {
+            // The hub's own word that nothing was changed, such as on a full disk; not a connection that broke.
+            Code::Unavailable if std::error::Error::source(&status).is_none() => status.into(),
             Code::Unavailable | Code::Unknown | Code::DeadlineExceeded | Code::Cancelled => {
                 UnknownOutcome(status).into()
             }
@@ -267,6 +269,23 @@ fn ending_of(error: &anyhow::Error) -> Ending {
 mod tests {
     use super::*;
     use clap::CommandFactory as _;
+
+    #[test]
+    fn a_lost_answer_is_told_from_a_hub_that_says_no() {
+        let ending = |status| ending_of(&answered::<()>(Err(status)).unwrap_err());
+        let broken = std::io::Error::from(std::io::ErrorKind::BrokenPipe);
+        assert_eq!(
+            ending(tonic::Status::from_error(Box::new(broken))),
+            Ending::Unknown
+        );
+        let mut unavailable = tonic::Status::unavailable("the connection broke");
+        assert_eq!(ending(unavailable.clone()), Ending::Failed, "the hub said so");
+        unavailable.set_source(std::sync::Arc::new(std::io::Error::from(
+            std::io::ErrorKind::ConnectionReset,
+        )));
+        assert_eq!(ending(unavailable), Ending::Unknown);
+        assert_eq!(ending(tonic::Status::permission_denied("no")), Ending::Denied);
+    }
 
     #[test]
     fn the_command_line_holds_together() {

@@ -1,6 +1,6 @@
 //! `holdfast operator`: who may sign for the fleet, and whose machines are let in now.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use clap::{Args, Subcommand};
 use holdfast_proto::v1;
@@ -86,7 +86,8 @@ async fn list(operator: &Operator) -> anyhow::Result<Ending> {
                     let until = held.iter().map(|held| held.expires_secs).max();
                     let until =
                         until.map_or_else(|| "-".to_owned(), |until| output::left(until.saturating_sub(now)));
-                    let from: Vec<_> = held.iter().map(|held| output::clean(&held.address)).collect();
+                    let from: BTreeSet<_> = held.iter().map(|held| output::clean(&held.address)).collect();
+                    let from = Vec::from_iter(from);
                     vec![
                         key.name.to_string(),
                         key.role.to_string(),

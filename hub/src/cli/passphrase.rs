@@ -1,13 +1,14 @@
 //! Where the signing key's passphrase comes from: a file, a command of the operator's choice, or the terminal.
 
 use std::io::Read as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 
 use anyhow::{Context as _, bail};
 use zeroize::Zeroizing;
 
-use super::Signing;
+use super::{Signing, output};
 
 /// The longest output of a passphrase command that is read: a passphrase, and what password stores write below it.
 const OUTPUT_BYTES_MAX: u64 = 16 * 1024;
@@ -24,6 +25,13 @@ pub(super) fn ask(signing: &Signing, new: bool) -> anyhow::Result<Zeroizing<Stri
 }
 
 fn from_file(path: &Path) -> anyhow::Result<Zeroizing<String>> {
+    let mode = std::fs::metadata(path).map(|file| file.permissions().mode());
+    if mode.is_ok_and(|mode| mode & 0o077 != 0) {
+        output::remark(&format!(
+            "warning: others than its owner may read the passphrase in {0}: chmod 600 {0}",
+            path.display()
+        ));
+    }
     let text = Zeroizing::new(
         std::fs::read_to_string(path)
             .with_context(|| format!("cannot read the passphrase from {}", path.display()))?,

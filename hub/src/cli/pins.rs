@@ -15,7 +15,7 @@ use tonic::transport::Channel;
 
 use super::document::is_verified_raise;
 use super::output;
-use crate::operator_dir::{Context, ContextDir};
+use crate::operator_dir::{Context, ContextDir, OperatorDirError};
 
 /// The largest answer with versions of the authority: 32 of 64 KiB, with room.
 const REPLY_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -81,7 +81,7 @@ pub(super) async fn walk(
         after_version = reached.document().version;
     }
     if !walked.is_empty() {
-        dir.remember_authority(context, &walked)?;
+        tell_if_forgotten(dir.remember_authority(context, &walked));
     }
     Ok(Walked::Reached(Box::new(reached)))
 }
@@ -184,7 +184,7 @@ pub(super) async fn epochs(
         show(dir, client).await?;
         bail!("the hub has forgotten an epoch that this machine has verified: look at `holdfast epoch show`");
     }
-    dir.remember_raises(&epochs.raises[..epochs.verified])?;
+    tell_if_forgotten(dir.remember_raises(&epochs.raises[..epochs.verified]));
     Ok(epochs)
 }
 
@@ -211,6 +211,18 @@ async fn raises(client: &mut OperatorClient<Channel>) -> anyhow::Result<Vec<Enve
     let reply = client.get_epoch(v1::GetEpochRequest {}).await?.into_inner();
     let raises = reply.raises.into_iter().map(Envelope::try_from);
     Ok(raises.collect::<Result<_, _>>()?)
+}
+
+/// Warns where what was verified cannot be written down: no reason to stop somebody who is about to revoke a thief's access
+/// on a machine whose disk is full.
+pub(super) fn tell_if_forgotten(remembered: Result<(), OperatorDirError>) {
+    if let Err(error) = remembered {
+        let error = anyhow::Error::from(error);
+        output::remark(&format!(
+            "warning: this machine cannot write down what it verified, and would not notice if a hub went back behind \
+             it: {error:#}"
+        ));
+    }
 }
 
 /// Tells whoever is at the console that the authority ends soon.

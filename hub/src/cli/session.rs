@@ -5,6 +5,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use holdfast_pki::authority::{Act, TrustedAuthority};
 use holdfast_pki::clock::Clock;
+use holdfast_pki::draft::DraftKind;
 use holdfast_pki::envelope::{Envelope, Verified};
 use holdfast_policy::release::Manifest;
 use holdfast_policy::slice::Slice;
@@ -13,7 +14,7 @@ use holdfast_proto::v1::operator_client::OperatorClient;
 use holdfast_proto::{SLICE_BYTES_MAX, SLICE_CHUNK_BYTES_MAX, v1};
 use tonic::transport::Channel;
 
-use super::cosign::Known;
+use super::cosign::{Known, Standing};
 use super::login::{self, Age};
 use super::pins::{self, Epochs, Walked};
 use super::signer::Signer;
@@ -171,7 +172,7 @@ impl Session {
                 let shown = format!("release {generation} ({})", manifest.digest().short());
                 self.must_be_over(&seen, &shown).await?;
             }
-            _ => self.remember(&manifest)?,
+            _ => self.remember(&manifest),
         }
         let slices = self.slices(&manifest).await?;
         Ok(Some(Release { manifest, slices }))
@@ -225,12 +226,15 @@ impl Session {
             Ok(verified) => Ok(verified),
             Err(refused) => {
                 let seen = self.context.highest.as_ref().map(|seen| seen.manifest);
-                seen.and_then(|seen| TrustedAuthority::recall(envelope, seen))
-                    .ok_or(refused)
-                    .context(
-                        "the hub's release is not what operators signed. If the authority changed since it was: \
-                         `holdfast policy endorse`",
+                let known = seen.and_then(|seen| TrustedAuthority::recall(envelope, seen));
+                known.ok_or(refused).with_context(|| {
+                    let standing = Standing::of(&self.authority, DraftKind::Release, envelope);
+                    format!(
+                        "the hub's release is not signed as the authority asks today: it is {standing}. If the authority \
+                         changed since it was made (another threshold, an operator who left), those who sign now endorse \
+                         it: `holdfast policy endorse`. If it did not, somebody tampers with the hub"
                     )
+                })
             }
         }
     }
@@ -265,9 +269,15 @@ impl Session {
     }
 
     /// Remembers the highest release seen, and keeps its manifest.
-    pub(super) fn remember(&mut self, manifest: &Verified<Manifest>) -> anyhow::Result<()> {
-        self.dir.remember_release(&mut self.context, manifest)?;
-        Ok(())
+    pub(super) fn remember(&mut self, manifest: &Verified<Manifest>) {
+        pins::tell_if_forgotten(self.dir.remember_release(&mut self.context, manifest));
+    }
+
+    /// Goes on under a version of the authority that is in force now, and remembers it.
+    pub(super) fn hold_authority(&mut self, reached: TrustedAuthority) {
+        let steps = std::slice::from_ref(&reached);
+        pins::tell_if_forgotten(self.dir.remember_authority(&mut self.context, steps));
+        self.authority = reached;
     }
 
     /// The epoch that operators' signatures have reached.

@@ -1,6 +1,6 @@
 //! An operator's signing key at work, in a sealed file or behind an ssh-agent; and how a new one comes to be.
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
 use holdfast_pki::authority::key_id;
 use holdfast_pki::envelope::{Algorithm, Envelope, Signature, signed_bytes};
@@ -35,12 +35,14 @@ impl Signer {
         match dir.context()?.signing {
             SigningSource::File {} => {
                 let file = dir.signing_key_file()?;
-                let passphrase = if needs_passphrase(&file)? {
+                let place = || format!("cannot use the signing key in {}", dir.path().display());
+                let passphrase = if needs_passphrase(&file).with_context(place)? {
                     Some(passphrase::ask(signing, false)?)
                 } else {
                     None
                 };
-                let key = SigningKey::from_file(&file, passphrase.as_deref().map(String::as_str))?;
+                let passphrase = passphrase.as_deref().map(String::as_str);
+                let key = SigningKey::from_file(&file, passphrase).with_context(place)?;
                 Ok(Self::File(key))
             }
             SigningSource::SshAgent { public } => Ok(Self::in_agent(public)?),

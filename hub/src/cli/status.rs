@@ -55,10 +55,11 @@ impl Status {
                 };
                 let count = |count: u64, what: &str, how: &str| match count {
                     0 => String::new(),
-                    _ => format!(", {count} {what} ({how})"),
+                    1 => format!(", 1 {what} waits ({how})"),
+                    _ => format!(", {count} {what}s wait ({how})"),
                 };
-                let pending = count(hub.pending, "waiting to be admitted", "`holdfast node pending`");
-                let drafts = count(hub.drafts, "drafts to be signed", "`holdfast draft list`");
+                let pending = count(hub.pending, "machine", "`holdfast node pending`");
+                let drafts = count(hub.drafts, "draft", "`holdfast draft list`");
                 let rows = [
                     ("trust domain", output::clean(&hub.trust_domain)),
                     (
@@ -76,11 +77,14 @@ impl Status {
                     ("release", format!("{released}, epoch {}", hub.epoch)),
                     (
                         "authority",
-                        format!(
-                            "version {}, {} left{drafts}",
-                            authority.version,
-                            output::left(left)
-                        ),
+                        match left {
+                            0 => format!("version {}, ended{drafts}", authority.version),
+                            _ => format!(
+                                "version {}, {} left{drafts}",
+                                authority.version,
+                                output::left(left)
+                            ),
+                        },
                     ),
                 ];
                 for (what, value) in rows {

@@ -138,7 +138,8 @@ impl Create {
                 if self.operator.output == Format::Json {
                     output::json(json!({ "draft": waiting.to_json(), "grant_id": grant.id }));
                 } else {
-                    waiting.tell(self.operator.output);
+                    // Standard output is where the token would be.
+                    output::remark(&waiting.text());
                 }
                 output::remark(&format!(
                     "then get the token here with: holdfast token finish {}",

@@ -384,3 +384,40 @@ fn what_the_same_key_signed_for_another_fleet_counts_for_nothing() {
         Err(RefuseEnvelope::TrustDomain { .. })
     ));
 }
+
+#[test]
+fn a_key_under_another_id_is_no_authority() {
+    let (ann, bob) = (SigningKey::generate(), SigningKey::generate());
+    let keys = [(&ann, "ann", Role::Admin), (&bob, "bob", Role::Admin)];
+    let mut first = document(1, None, &keys, 1);
+    first.keys[1].id = Digest::of(b"another key");
+    assert!(matches!(
+        pinned(&signed(&first, &[&ann])),
+        Err(RefuseAuthority::Invalid { .. })
+    ));
+}
+
+#[test]
+fn only_so_many_signatures_are_looked_at() {
+    let (ann, stranger) = (SigningKey::generate(), SigningKey::generate());
+    let first = document(1, None, &[(&ann, "ann", Role::Admin)], 1);
+    let mut envelope = signed(&first, &[&stranger; SIGNATURES_MAX - 1]);
+    ann.sign(Authority::KIND, &mut envelope);
+    assert!(pinned(&envelope).is_ok());
+    envelope.signatures.insert(0, envelope.signatures[0].clone());
+    assert!(pinned(&envelope).is_err(), "hers is behind the last one");
+}
+
+#[test]
+fn a_document_that_is_larger_than_any_is_not_read() {
+    let ann = SigningKey::generate();
+    let first = document(1, None, &[(&ann, "ann", Role::Admin)], 1);
+    let mut payload = serde_json::to_vec(&first).unwrap();
+    payload.resize(Authority::BYTES_MAX, b' ');
+    assert!(parse_payload::<Authority>(&payload).is_ok());
+    payload.push(b' ');
+    assert!(matches!(
+        parse_payload::<Authority>(&payload),
+        Err(InvalidPayload::Size { .. })
+    ));
+}

@@ -183,3 +183,18 @@ fn an_expired_certificate_is_refused_and_a_slow_clock_is_not_believed() {
     let config = client_config(fleet.domain.clone(), roots, None, fleet.clock.clone(), NOW).unwrap();
     assert!(handshake(config, server).0.is_none(), "1970 is before the floor");
 }
+
+#[test]
+fn whoever_listens_learns_no_name_from_the_first_words() {
+    let fleet = fleet();
+    let roots = BTreeSet::from([fleet.node_root.fingerprint()]);
+    let config = client_config(fleet.domain.clone(), roots, None, fleet.clock.clone(), 0).unwrap();
+    let name = ServerName::try_from("hub.lab.example").unwrap();
+    let mut client = ClientConnection::new(Arc::new(config), name).unwrap();
+    let mut first_words = Vec::new();
+    client.write_tls(&mut first_words).unwrap();
+    let mut acceptor = rustls::server::Acceptor::default();
+    acceptor.read_tls(&mut first_words.as_slice()).unwrap();
+    let accepted = acceptor.accept().unwrap().expect("a whole ClientHello");
+    assert_eq!(accepted.client_hello().server_name(), None);
+}

@@ -66,6 +66,12 @@ fn raise(old: u64, new: u64) -> Result<EpochRaise> {
     })
 }
 
+/// Waits until the node has judged what it was told: an offer is taken after the documents that came before it.
+fn judged(siege: &Siege) -> Result<()> {
+    let (behind, _) = siege.manifest(9, OPEN)?;
+    siege.refuses("behind it", &unsigned(&behind)?, "0 good of 0 signatures")
+}
+
 #[test]
 fn labels_that_no_operator_signed_move_no_slice() -> Result<()> {
     need!(namespaces);
@@ -101,6 +107,12 @@ fn labels_that_no_operator_signed_move_no_slice() -> Result<()> {
         signed(&to_web(node, 1, held)?, kind, &siege.key)?,
     ] {
         siege.hub.tell_labels(&document)?;
+        judged(&siege)?;
+        ensure!(
+            siege.ledger()?["labels"] == before["labels"],
+            "the labels moved to {}",
+            siege.ledger()?["labels"]
+        );
     }
     let second = LabelChange {
         labels: labels(&[("role", "db"), ("tier", "1")])?,
@@ -110,6 +122,12 @@ fn labels_that_no_operator_signed_move_no_slice() -> Result<()> {
     siege.until_ledger("the labels that an operator signed", |ledger| {
         ledger["labels"]["version"] == 2 && ledger["labels"]["labels"]["tier"] == "1"
     })?;
+    // Nor do those of before come back, or others under the same number.
+    for back in [to_web(node, 1, held)?, to_web(node, 2, held)?] {
+        siege.hub.tell_labels(&signed(&back, kind, &siege.key)?)?;
+        judged(&siege)?;
+    }
+    ensure!(siege.ledger()?["labels"]["labels"]["role"] == "db");
     siege.is_open_to_web_alone()
 }
 
@@ -130,6 +148,7 @@ fn epoch_that_no_operator_raised_is_not_reached() -> Result<()> {
         signed(&raise(2, 3)?, kind, &siege.key)?,
     ] {
         siege.hub.tell_epoch(&document)?;
+        judged(&siege)?;
     }
     let (mut next, _) = siege.manifest(1, OPEN)?;
     next.epoch = 2;
@@ -387,6 +406,7 @@ fn garbage_of_every_kind_changes_nothing() -> Result<()> {
         ] {
             siege.hub.say(kind)?;
         }
+        judged(&siege)?;
     }
     let refused = v1::RefusedAddress {
         address: "\u{1b}[2J".to_owned(),

@@ -63,3 +63,33 @@ impl Hub {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use holdfast_pki::grant::Admission;
+    use holdfast_pki::signing_key::SigningKey;
+    use tonic::Code;
+
+    use super::*;
+    use crate::testing::{TestHub, signed};
+
+    #[tokio::test]
+    async fn a_grant_that_nobody_who_may_has_signed_is_not_registered() {
+        let hub = TestHub::new().await;
+        let grant = JoinGrant {
+            id: [9; 16].into(),
+            ..hub.grant(1, Admission::Automatic).await
+        };
+        let create = async |keys: &[&SigningKey]| {
+            let request = v1::CreateTokenRequest {
+                grant: Some((&signed(&grant, keys)).into()),
+            };
+            hub.hub.create_token(&hub.operator("bob"), request).await
+        };
+        for keys in [&[][..], &[&SigningKey::generate()]] {
+            assert_eq!(create(keys).await.unwrap_err().code(), Code::PermissionDenied);
+        }
+        assert_eq!(hub.hub.registry.grant(&grant.id).await.unwrap(), None);
+        create(&[&hub.bob]).await.unwrap();
+    }
+}

@@ -66,7 +66,17 @@ impl Add {
     pub(in crate::cli) async fn run(self) -> anyhow::Result<Ending> {
         let dir = self.operator.dir()?;
         if dir.names()?.contains(&self.name) {
-            bail!("there is a context '{}' already: choose another name", self.name);
+            bail!(
+                "there is a context '{0}' already: choose another name, or forget it with its keys (`holdfast context \
+                 remove {0} --yes`)",
+                self.name
+            );
+        }
+        if self.request_file().is_some_and(Path::exists) {
+            bail!(
+                "{} is there already: give another --request",
+                self.request.display()
+            );
         }
         let chain = self.fetch_authority().await?;
         let authority = TrustedAuthority::from_pin(&chain[0], &self.authority)?.walk(&chain)?;
@@ -87,7 +97,9 @@ impl Add {
             .context("cannot make the operator's directory")?;
         // Made beside its place and renamed: a context is there whole or not at all.
         let part = parent.join(format!(".{}.{}", self.name, std::process::id()));
-        let made = self.make(&part, &authority, &chain);
+        let made = self
+            .make(&part, &authority, &chain)
+            .and_then(|request| self.put_in_place(&part, &place, request));
         let request = match made {
             Ok(request) => request,
             Err(error) => {
@@ -95,14 +107,29 @@ impl Add {
                 return Err(error);
             }
         };
-        SystemFiles
-            .rename(&part, place.path())
-            .with_context(|| format!("cannot put {} in place", place.path().display()))?;
         if dir.current()?.is_none() {
             dir.set_current(&self.name)?;
         }
-        self.tell(&request)?;
+        self.tell(&request);
         Ok(Ending::Done)
+    }
+
+    /// The file that the request is to be written to; none for standard output.
+    fn request_file(&self) -> Option<&Path> {
+        Some(self.request.as_path()).filter(|path| *path != Path::new("-"))
+    }
+
+    /// Writes the request, and then puts the context in place: one without a request would be of no use.
+    fn put_in_place(&self, part: &Path, place: &ContextDir, request: Envelope) -> anyhow::Result<Envelope> {
+        if let Some(path) = self.request_file() {
+            SystemFiles
+                .write_atomic(path, to_text(&request).as_bytes(), 0o644)
+                .with_context(|| format!("cannot write the request {}: nothing was made", path.display()))?;
+        }
+        SystemFiles
+            .rename(part, place.path())
+            .with_context(|| format!("cannot put {} in place", place.path().display()))?;
+        Ok(request)
     }
 
     /// The versions of the authority from the pinned one on. Believed for their digests alone.
@@ -164,19 +191,12 @@ impl Add {
         Ok(envelope)
     }
 
-    fn tell(&self, request: &Envelope) -> anyhow::Result<()> {
-        let text = serde_json::to_string(request).expect("texts and bytes");
+    fn tell(&self, request: &Envelope) {
         let fingerprint = request.digest();
-        let to_stdout = self.request == Path::new("-");
-        if !to_stdout {
-            SystemFiles
-                .write_atomic(&self.request, text.as_bytes(), 0o644)
-                .with_context(|| format!("cannot write {}", self.request.display()))?;
-        }
-        match self.operator.output {
-            Format::Json => output::json(json!({ "request": request, "fingerprint": fingerprint })),
-            Format::Table if to_stdout => output::say(&text),
-            Format::Table => output::say(&format!("request written to {}", self.request.display())),
+        match (self.operator.output, self.request_file()) {
+            (Format::Json, _) => output::json(json!({ "request": request, "fingerprint": fingerprint })),
+            (Format::Table, None) => output::say(&to_text(request)),
+            (Format::Table, Some(path)) => output::say(&format!("request written to {}", path.display())),
         }
         output::remark(&format!("fingerprint of the request: {fingerprint}"));
         output::remark(&format!(
@@ -184,6 +204,9 @@ impl Add {
              holdfast authority add REQUEST --role ROLE\nthen: holdfast context login --context {}",
             self.name
         ));
-        Ok(())
     }
+}
+
+fn to_text(request: &Envelope) -> String {
+    serde_json::to_string(request).expect("texts and bytes")
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use holdfast_pki::draft::DraftKind;
 use holdfast_pki::envelope::Envelope;
-use holdfast_pki::files::Files;
+use holdfast_pki::files::{Files, read_bounded};
 use holdfast_policy::slice::{InvalidSlice, Slice};
 use holdfast_proto::payload::format_1;
 use serde::{Deserialize, Serialize};
@@ -13,7 +13,7 @@ use super::Proposal;
 
 const KIND: &str = "draft";
 /// The largest file that is read: a release of a hundred large slices.
-const BYTES_MAX: usize = 64 * 1024 * 1024;
+const BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -53,8 +53,9 @@ pub(in crate::cli) enum DraftFileError {
 }
 
 /// Reads a draft. Nothing is known of its signatures then.
-pub(in crate::cli) fn read(files: &dyn Files, path: &Path) -> Result<Proposal, DraftFileError> {
-    let bytes = files.read(path).map_err(|source| DraftFileError::Io {
+pub(in crate::cli) fn read(path: &Path) -> Result<Proposal, DraftFileError> {
+    // It came from somewhere else, and is no file of ours yet.
+    let bytes = read_bounded(path, BYTES_MAX).map_err(|source| DraftFileError::Io {
         doing: "read",
         path: path.to_owned(),
         source,
@@ -64,9 +65,6 @@ pub(in crate::cli) fn read(files: &dyn Files, path: &Path) -> Result<Proposal, D
 
 fn parse(path: &Path, bytes: &[u8]) -> Result<Proposal, DraftFileError> {
     let at = || path.to_owned();
-    if bytes.len() > BYTES_MAX {
-        return Err(DraftFileError::Size(at()));
-    }
     let file: DraftFile =
         serde_json::from_slice(bytes).map_err(|source| DraftFileError::Content { path: at(), source })?;
     if file.kind != KIND {
@@ -101,7 +99,7 @@ pub(in crate::cli) fn write(
         slices: proposal.slices.iter().map(text).collect(),
     };
     let bytes = serde_json::to_vec_pretty(&file).expect("texts and numbers");
-    if bytes.len() > BYTES_MAX {
+    if bytes.len() as u64 > BYTES_MAX {
         return Err(DraftFileError::Size(path.to_owned()));
     }
     files
@@ -132,7 +130,7 @@ mod tests {
             slices: policy.slices().to_vec(),
         };
         write(&SystemFiles, &path, &proposal).unwrap();
-        let back = read(&SystemFiles, &path).unwrap();
+        let back = read(&path).unwrap();
         assert_eq!((back.kind, &back.envelope), (proposal.kind, &proposal.envelope));
         assert_eq!(back.slices, proposal.slices);
 
@@ -145,7 +143,7 @@ mod tests {
         ] {
             assert!(written.contains(from), "{from}");
             std::fs::write(&path, written.replacen(from, to, 1)).unwrap();
-            assert!(read(&SystemFiles, &path).is_err(), "{to}");
+            assert!(read(&path).is_err(), "{to}");
         }
     }
 

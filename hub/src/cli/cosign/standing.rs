@@ -4,14 +4,18 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use holdfast_pki::authority::{Progress, TrustedAuthority};
-use holdfast_pki::draft::DraftKind;
+use holdfast_pki::draft::{DraftKind, keep_good_signatures};
 use holdfast_pki::envelope::Envelope;
 use holdfast_proto::ids::Name;
 use serde_json::{Value, json};
 
 /// Who has signed a document, who still can, and whether it is enough.
 #[derive(Debug)]
-pub(in crate::cli) struct Standing(Vec<Ask>);
+pub(in crate::cli) struct Standing {
+    asks: Vec<Ask>,
+    /// How many signatures it carries that count for nothing here.
+    strange: usize,
+}
 
 /// What one version of the authority asks for.
 #[derive(Debug)]
@@ -41,22 +45,27 @@ impl Standing {
                 progress: next.progress(kind, envelope),
             });
         }
-        Self(asks)
+        let mut good = envelope.clone();
+        keep_good_signatures(&mut good, kind, authority);
+        Self {
+            asks,
+            strange: envelope.signatures.len() - good.signatures.len(),
+        }
     }
 
     /// Whether nobody needs to sign any more.
     pub(in crate::cli) fn is_complete(&self) -> bool {
-        self.0.iter().all(|ask| ask.progress.is_complete())
+        self.asks.iter().all(|ask| ask.progress.is_complete())
     }
 
     /// Who has signed so that it counts.
     pub(in crate::cli) fn signers(&self) -> BTreeSet<&Name> {
-        self.0.iter().flat_map(|ask| &ask.progress.signers).collect()
+        self.asks.iter().flat_map(|ask| &ask.progress.signers).collect()
     }
 
     /// Who can bring it further.
     pub(in crate::cli) fn can_sign(&self) -> BTreeSet<&Name> {
-        let open = self.0.iter().filter(|ask| !ask.progress.is_complete());
+        let open = self.asks.iter().filter(|ask| !ask.progress.is_complete());
         open.flat_map(|ask| ask.progress.able.difference(&ask.progress.signers))
             .collect()
     }
@@ -64,7 +73,7 @@ impl Standing {
     /// How many have signed, of how many: by the version that is furthest from what it asks for.
     pub(in crate::cli) fn count(&self) -> String {
         let left = |ask: &&Ask| ask.progress.needed.saturating_sub(ask.signed());
-        let most_left = self.0.iter().max_by_key(left);
+        let most_left = self.asks.iter().max_by_key(left);
         most_left.map_or_else(String::new, |ask| {
             format!("{} of {}", ask.signed(), ask.progress.needed)
         })
@@ -72,7 +81,7 @@ impl Standing {
 
     /// The standing in the shape that docs/json.md describes.
     pub(in crate::cli) fn to_json(&self) -> Value {
-        let asks = self.0.iter().map(|ask| {
+        let asks = self.asks.iter().map(|ask| {
             json!({
                 "authority_version": ask.version,
                 "signed": ask.progress.signers,
@@ -81,6 +90,7 @@ impl Standing {
         });
         json!({
             "complete": self.is_complete(),
+            "not_counted": self.strange,
             "asked": asks.collect::<Vec<_>>(),
             "can_sign": self.can_sign(),
         })
@@ -96,9 +106,9 @@ impl fmt::Display for Standing {
         } else {
             write!(f, "signed by {signers}")?;
         }
-        for ask in &self.0 {
+        for ask in &self.asks {
             let (signed, needed) = (ask.signed(), ask.progress.needed);
-            match self.0.len() {
+            match self.asks.len() {
                 1 => write!(f, " ({signed} of {needed})")?,
                 _ => write!(f, ", {signed} of {needed} that version {} asks for", ask.version)?,
             }
@@ -106,7 +116,16 @@ impl fmt::Display for Standing {
         if !self.is_complete() {
             write!(f, "; {} can sign", names(&self.can_sign()))?;
         }
-        Ok(())
+        match self.strange {
+            0 => Ok(()),
+            1 => f.write_str(
+                "; one signature on it does not count: by nobody who may sign today, or the document was changed after it was given",
+            ),
+            more => write!(
+                f,
+                "; {more} signatures on it do not count: by nobody who may sign today, or the document was changed after they were given"
+            ),
+        }
     }
 }
 
@@ -140,10 +159,22 @@ mod tests {
         operators.sign("eve", DraftKind::Release, &mut envelope);
         assert_eq!(
             standing(&envelope).to_string(),
-            "signed by bob (1 of 2); ann can sign"
+            "signed by bob (1 of 2); ann can sign; one signature on it does not count: by nobody who may sign today, or \
+             the document was changed after it was given",
+            "eve is a viewer"
         );
+        envelope.signatures.pop();
         operators.sign("ann", DraftKind::Release, &mut envelope);
         assert_eq!(standing(&envelope).to_string(), "signed by ann, bob (2 of 2)");
+        envelope.payload.push(b' ');
+        assert!(
+            standing(&envelope)
+                .to_string()
+                .contains("2 signatures on it do not count"),
+            "changed after they were given: {}",
+            standing(&envelope)
+        );
+        envelope.payload.pop();
         assert!(standing(&envelope).is_complete());
     }
 

@@ -5,6 +5,7 @@ use holdfast_pki::epoch::EpochRaise;
 use holdfast_proto::ids::TrustDomain;
 
 use super::{Reading, RefuseDocument, of_fleet};
+use crate::cli::output;
 
 /// What this machine knows of the fleet's epochs.
 #[derive(Debug)]
@@ -51,7 +52,10 @@ pub(super) fn read(ground: &Ground<'_>, envelope: &Envelope) -> Result<Reading, 
         ),
     ];
     if let Some(hold) = ground.hold {
-        lines.push(format!("- the hub's hold, for which it says: {hold}"));
+        lines.push(format!(
+            "- the hub's hold, for which it says: {}",
+            output::clean(hold)
+        ));
     }
     lines.extend(begins);
     Ok(Reading { title, lines })

@@ -45,7 +45,7 @@ impl Here {
 /// Reads the document in a file without a hub; none of a kind for which what this machine verified is not enough.
 pub(super) fn read_alone(drafted: &Drafted) -> anyhow::Result<Option<(Found, TrustedAuthority, Reading)>> {
     let here = Here::open(&drafted.operator)?;
-    let found = find::in_file(here.dir.files(), Path::new(&drafted.what))?;
+    let found = find::in_file(Path::new(&drafted.what))?;
     let reading = document::read_alone(here.known(), &found.proposal)?;
     Ok(reading.map(|reading| (found, here.authority, reading)))
 }
@@ -53,7 +53,7 @@ pub(super) fn read_alone(drafted: &Drafted) -> anyhow::Result<Option<(Found, Tru
 /// Reads the document in a file, and signs it there.
 pub(super) async fn sign(signed: Signed, only: Option<DraftKind>) -> anyhow::Result<Ending> {
     let here = Here::open(&signed.operator)?;
-    let proposal = file::read(here.dir.files(), Path::new(&signed.what))?;
+    let proposal = file::read(Path::new(&signed.what))?;
     find::must_be(&proposal, only)?;
     if let Some(reading) = document::read_alone(here.known(), &proposal)? {
         output::remark(&format!(

@@ -6,7 +6,6 @@ use anyhow::{bail, ensure};
 use holdfast_pki::authority::TrustedAuthority;
 use holdfast_pki::draft::DraftKind;
 use holdfast_pki::envelope::{Envelope, parse_payload};
-use holdfast_pki::files::Files;
 use holdfast_policy::release::Manifest;
 use holdfast_proto::ids::Digest;
 use holdfast_proto::v1;
@@ -34,13 +33,14 @@ impl Found {
     }
 
     /// The draft in the shape that docs/json.md describes.
-    pub(super) fn to_json(&self, authority: &TrustedAuthority) -> Value {
+    pub(super) fn to_json(&self, authority: &TrustedAuthority, is_overtaken: bool) -> Value {
         let Proposal { kind, envelope, .. } = &self.proposal;
         json!({
             "kind": kind,
             "digest": envelope.digest(),
             "standing": Standing::of(authority, *kind, envelope).to_json(),
             "file": self.file,
+            "overtaken": is_overtaken,
             "put_by": self.put_by,
             "at_secs": self.at_secs,
         })
@@ -54,7 +54,7 @@ pub(super) async fn find(
     only: Option<DraftKind>,
 ) -> anyhow::Result<Found> {
     let found = if Path::new(what).exists() {
-        in_file(session.dir().files(), Path::new(what))?
+        in_file(Path::new(what))?
     } else {
         let drafts = on_hub(session).await?;
         named(drafts, what)?
@@ -64,9 +64,9 @@ pub(super) async fn find(
 }
 
 /// The draft in a file.
-pub(super) fn in_file(files: &dyn Files, path: &Path) -> anyhow::Result<Found> {
+pub(super) fn in_file(path: &Path) -> anyhow::Result<Found> {
     Ok(Found {
-        proposal: file::read(files, path)?,
+        proposal: file::read(path)?,
         file: Some(path.to_owned()),
         put_by: String::new(),
         at_secs: 0,

@@ -107,7 +107,7 @@ fn signed_labels(node: &v1::Node, held: &anyhow::Result<Held>) -> Vec<Line> {
 fn signers(signers: &Result<Vec<Name>, RefuseEnvelope>) -> String {
     match signers {
         Ok(signers) => signers.iter().map(Name::as_str).collect::<Vec<_>>().join(", "),
-        Err(refused) => format!("nobody whom the authority lists ({refused})"),
+        Err(refused) => format!("too few of those who may sign today ({refused})"),
     }
 }
 
@@ -169,7 +169,9 @@ mod tests {
             version: 1,
             expired_secs_ago: 5,
         };
-        assert!(told(node(2), held(Err(expired))).starts_with("nobody whom the authority lists (authority"));
+        assert!(
+            told(node(2), held(Err(expired))).starts_with("too few of those who may sign today (authority")
+        );
         let unknown = signed_labels(&node(2), &Err(anyhow::anyhow!("no answer")));
         assert_eq!(unknown, [("labels", "not known: no answer".to_owned())]);
     }

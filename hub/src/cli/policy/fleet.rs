@@ -11,6 +11,7 @@ use holdfast_proto::ids::Generation;
 use holdfast_proto::labels::Labels;
 use holdfast_proto::v1;
 
+use crate::cli::output;
 use crate::members::{self, Candidate};
 
 /// What would change on one node.
@@ -137,7 +138,12 @@ fn describe_keep(
     let from: Vec<_> = keep.from.iter().map(ToString::to_string).collect();
     let witness = fleet.iter().find(fits).map_or_else(
         || "the hub if its address fits, else unwitnessed".to_owned(),
-        |witness| format!("the hub if its address fits, else {}", witness.node.name),
+        |witness| {
+            format!(
+                "the hub if its address fits, else {}",
+                output::clean(&witness.node.name)
+            )
+        },
     );
     format!("tcp {} from {} (witness: {witness})", keep.tcp, from.join(", "))
 }

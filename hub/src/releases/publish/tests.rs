@@ -59,6 +59,41 @@ async fn under_a_hold_nothing_is_published_and_the_remedy_is_named() {
 }
 
 #[tokio::test]
+async fn a_hold_that_comes_in_the_middle_is_met_by_nothing_published_behind_it() {
+    for turns in 0..40 {
+        let hub = TestHub::new().await;
+        let first = hub.released(1, 1, None).await;
+        let next = signed(&hub.manifest(generation(1, 2), Some(first)).await, &[&hub.ann]);
+        let holds = async {
+            for _ in 0..turns {
+                tokio::task::yield_now().await;
+            }
+            hub.held().await;
+        };
+        let (published, ()) = tokio::join!(hub.publish(&next), holds);
+        let registry = &hub.hub.registry;
+        let hold: Versioned<hold::Hold> = registry.record(&hold::KEY.into()).await.unwrap().unwrap();
+        let current = current_record(registry).await.unwrap().unwrap();
+        match published {
+            Ok(_) => assert!(current.revision < hold.revision, "after {turns} turns"),
+            Err(refused) => assert!(matches!(refused, ReleaseError::Held(_)), "{refused:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_release_that_nobody_who_may_has_signed_uses_up_no_number() {
+    let hub = TestHub::new().await;
+    let manifest = hub.manifest(generation(1, 1), None).await;
+    let stranger = holdfast_pki::signing_key::SigningKey::generate();
+    for keys in [&[][..], &[&stranger]] {
+        let refused = hub.publish(&signed(&manifest, keys)).await;
+        assert!(matches!(refused, Err(ReleaseError::Refused(_))), "{refused:?}");
+    }
+    hub.publish(&signed(&manifest, &[&hub.ann])).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_raised_epoch_takes_its_first_release_and_none_of_the_epoch_before() {
     let hub = TestHub::new().await;
     let last = hub.released(1, 7, None).await;
