@@ -90,15 +90,13 @@ impl AccessCertificate {
 
     /// For how long the certificate is good that may take this one's place now, where certificates live for `lifetime`.
     ///
-    /// None in the first half of its life; and none that would outlast this one by nothing, since access ends a day after
-    /// the login unless the signing key is used again: who stole a certificate must not renew it for ever.
+    /// None that would not outlast this one, since access ends a day after the login unless the signing key is used again:
+    /// who stole a certificate must not renew it for ever.
     #[must_use]
     pub fn renewable_for(&self, lifetime: Duration, now_secs: u64) -> Option<Duration> {
-        let half = self.issued_secs + self.expires_secs.saturating_sub(self.issued_secs) / 2;
         let last_secs = self.login_secs + ACCESS_AFTER_LOGIN.max(lifetime).as_secs();
         let until_secs = last_secs.min(now_secs + lifetime.as_secs());
-        let renewable = now_secs >= half && until_secs > self.expires_secs;
-        renewable.then(|| Duration::from_secs(until_secs - now_secs))
+        (until_secs > self.expires_secs).then(|| Duration::from_secs(until_secs - now_secs))
     }
 }
 

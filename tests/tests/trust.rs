@@ -138,7 +138,7 @@ fn release_with_a_lower_or_the_same_number_is_refused() -> Result<()> {
     siege.refuses(
         "one for another fleet",
         &siege.signed(&foreign)?,
-        "is for another trust domain",
+        "is for the trust domain other.example",
     )?;
 
     assert_eq!(

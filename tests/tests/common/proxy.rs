@@ -1,4 +1,4 @@
-//! A wire between agent and hub that loses what the hub answers, until a test mends it.
+//! A wire between agent and hub that loses what the hub answers to an enrolment, until a test mends it.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,8 +15,11 @@ use tokio::task::JoinSet;
 
 /// The type of a TLS record that holds what is encrypted (RFC 8446, section 5.1).
 const ENCRYPTED: u8 = 23;
+/// What a client says before it enrols, its questions for the authority, comes in records of 100 bytes at most; the request
+/// to enrol, with a CSR and an inventory, in one of more than 300.
+const ENROLS: usize = 200;
 
-/// A TCP proxy that carries the hub's half of a TLS handshake and, until [`Proxy::mend`], nothing that it says after that.
+/// A TCP proxy that carries what a hub says until the client asks to enrol and, until [`Proxy::mend`], nothing after that.
 pub(crate) struct Proxy {
     loses_answers: Arc<AtomicBool>,
     /// Told to, all connections end.
@@ -77,30 +80,30 @@ async fn accept(
 async fn carry(client: TcpStream, hub: SocketAddr, loses_answers: &AtomicBool) -> std::io::Result<()> {
     let hub = TcpStream::connect(hub).await?;
     let ((from_client, to_client), (from_hub, to_hub)) = (client.into_split(), hub.into_split());
-    let handshake_over = AtomicBool::new(false);
+    let asked = AtomicBool::new(false);
     tokio::try_join!(
-        carry_up(from_client, to_hub, &handshake_over),
+        carry_up(from_client, to_hub, &asked),
         carry_down(from_hub, to_client, || {
-            handshake_over.load(Ordering::SeqCst) && loses_answers.load(Ordering::SeqCst)
+            asked.load(Ordering::SeqCst) && loses_answers.load(Ordering::SeqCst)
         })
     )?;
     Ok(())
 }
 
-/// Carries what the client says. Its first encrypted record comes when it has all of the hub's half of the handshake, and
-/// is noted before it is passed on: what the hub sends later is an answer.
+/// Carries what the client says. That it asks to enrol is noted before it is passed on: what the hub sends later is the answer.
 async fn carry_up(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
-    handshake_over: &AtomicBool,
+    asked: &AtomicBool,
 ) -> std::io::Result<()> {
     loop {
         let mut head = [0; 5];
         from.read_exact(&mut head).await?;
-        if head[0] == ENCRYPTED {
-            handshake_over.store(true, Ordering::SeqCst);
+        let bytes = usize::from(u16::from_be_bytes([head[3], head[4]]));
+        if head[0] == ENCRYPTED && bytes >= ENROLS {
+            asked.store(true, Ordering::SeqCst);
         }
-        let mut body = vec![0; usize::from(u16::from_be_bytes([head[3], head[4]]))];
+        let mut body = vec![0; bytes];
         from.read_exact(&mut body).await?;
         to.write_all(&[&head[..], &body].concat()).await?;
     }

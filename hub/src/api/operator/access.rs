@@ -62,7 +62,7 @@ impl Hub {
         let lifetime = held_now.renewable_for(self.ca.operator_leaf_lifetime(), now);
         let lifetime = lifetime.ok_or_else(|| {
             Status::failed_precondition(
-                "an API certificate is renewed past half of its life, and until a day after the login: then log in with `holdfast context login`",
+                "an API certificate is renewed until a day after the login: then log in with `holdfast context login`",
             )
         })?;
         let term = Term {

@@ -45,11 +45,9 @@ async fn a_renewed_certificate_and_the_one_before_are_both_let_in() {
 }
 
 #[tokio::test]
-async fn a_certificate_is_renewed_past_half_of_its_life_until_a_day_after_the_login() {
+async fn a_certificate_is_renewed_until_a_day_after_the_login() {
     let hub = TestHub::new().await;
     let mut stolen = hub.logged_in("ann", &hub.ann).await;
-    let early = hub.hub.renew_access(&stolen, renewal()).await.unwrap_err();
-    assert_eq!(early.code(), Code::FailedPrecondition);
     // Whoever stole it renews as often as it goes, and never has the signing key.
     let mut hours = 0;
     while hub.may(&stolen, STATUS).await.is_ok() {
