@@ -28,6 +28,17 @@ pub fn read() -> Vec<v1::Interface> {
     }))
 }
 
+/// Whether an interface of this machine has this address, whichever it is. Where the system does not say, so it is taken.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "the order makes no difference")]
+pub fn have(address: IpAddr) -> bool {
+    let Ok(networks) = Networks::new_with_refreshed_list() else {
+        return true;
+    };
+    let mut held = networks.values().flat_map(|data| data.ip_networks());
+    held.any(|network| network.addr == address)
+}
+
 /// What is reported of these interfaces: those with an address that others can use, sorted by name, bounded.
 fn reported(found: impl IntoIterator<Item = (String, Vec<IpAddr>)>) -> Vec<v1::Interface> {
     let mut sorted: Vec<_> = found

@@ -1,12 +1,13 @@
 //! Probes: this node as a witness of another node's keep. One TCP connect, nothing sent, never to many at once.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use holdfast_proto::v1::{self, node_message};
 use tokio::net::TcpStream;
 
 use super::serving::Serving;
+use crate::inventory::interfaces;
 
 /// Probes at once as a witness: more than one policy's keeps, and no more, so that a hub cannot make a scanner of us.
 const PROBES_MAX: usize = 32;
@@ -37,12 +38,18 @@ impl Serving {
     }
 }
 
-/// Where a probe goes: never to this machine itself, nor to many at once.
+/// Where a probe goes: never to many at once, nor to this machine itself, which answers past its own firewall.
 fn probe_target(probe: &v1::Probe) -> Option<SocketAddr> {
-    let address: std::net::IpAddr = probe.address.parse().ok()?;
+    let address: IpAddr = probe.address.parse().ok()?;
+    // An IPv4 address in IPv6 form goes where the address goes.
+    let address = address.to_canonical();
     let port = u16::try_from(probe.tcp_port).ok().filter(|port| *port > 0)?;
-    let one_other = !address.is_loopback() && !address.is_unspecified() && !address.is_multicast();
-    one_other.then(|| SocketAddr::new(address, port))
+    let is_one = match address {
+        IpAddr::V4(v4) => !v4.is_multicast() && !v4.is_broadcast(),
+        IpAddr::V6(v6) => !v6.is_multicast(),
+    };
+    let is_other = !address.is_loopback() && !address.is_unspecified() && !interfaces::have(address);
+    (is_one && is_other).then(|| SocketAddr::new(address, port))
 }
 
 #[cfg(test)]
@@ -61,7 +68,11 @@ mod tests {
             ("127.0.0.1", 22),
             ("0.0.0.0", 22),
             ("224.0.0.1", 22),
+            ("255.255.255.255", 22),
             ("::1", 22),
+            ("::ffff:127.0.0.1", 22),
+            ("::ffff:224.0.0.1", 22),
+            ("ff02::1", 22),
             ("x", 22),
             ("10.0.0.1", 0),
             ("10.0.0.1", 70_000),

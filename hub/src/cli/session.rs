@@ -305,13 +305,7 @@ impl Session {
                 bail!("the hub sends more than a slice holds");
             }
         }
-        if Digest::of(&bytes) != digest {
-            bail!(
-                "the hub sent another slice than the one asked for ({})",
-                digest.short()
-            );
-        }
-        Ok(Slice::parse(&bytes)?)
+        slice_of(&bytes, digest)
     }
 
     /// Uploads a slice.
@@ -343,5 +337,38 @@ impl Session {
                 return Ok(nodes);
             }
         }
+    }
+}
+
+/// The slice that these bytes are, if it is the one asked for: `plan` and what is signed are computed from it.
+fn slice_of(bytes: &[u8], asked_for: Digest) -> anyhow::Result<Slice> {
+    if Digest::of(bytes) != asked_for {
+        bail!(
+            "the hub sent another slice than the one asked for ({})",
+            asked_for.short()
+        );
+    }
+    Ok(Slice::parse(bytes)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use holdfast_policy::parse;
+
+    use super::*;
+
+    #[test]
+    fn another_slice_than_the_one_asked_for_is_not_read() {
+        let slice = |port: u16| {
+            let text = format!(
+                "policies: [{{ select: all, inbound: [{{ allow: {{ tcp: [{port}], from: any }} }}] }}]"
+            );
+            parse::load(&[("policy.yaml", text)]).unwrap().slices()[0].clone()
+        };
+        let (asked_for, another) = (slice(22), slice(23));
+        let digest = asked_for.digest();
+        assert_eq!(slice_of(&asked_for.to_bytes(), digest).unwrap(), asked_for);
+        let refused = slice_of(&another.to_bytes(), digest).unwrap_err();
+        assert!(refused.to_string().contains("another slice"), "{refused}");
     }
 }

@@ -166,12 +166,27 @@ impl TakenHub {
             kind: None,
         })?;
         wait::until("the node to answer what it does not know", PATIENCE, || {
-            let known = self.mind.lock().unsupported.clone();
+            let known = self.unsupported();
             known
                 .contains(&request_id)
                 .then_some(())
                 .ok_or_else(|| format!("{known:?}"))
         })
+    }
+
+    /// Has the node open a connection, by a request of this number.
+    pub(crate) fn probe(&self, request_id: u64, address: impl ToString, tcp_port: u32) -> Result<()> {
+        let kind = Some(hub_message::Kind::Probe(v1::Probe {
+            address: address.to_string(),
+            tcp_port,
+            timeout_ms: 60_000,
+        }));
+        self.send(v1::HubMessage { request_id, kind })
+    }
+
+    /// The requests that the node said it does not serve.
+    pub(crate) fn unsupported(&self) -> Vec<u64> {
+        self.mind.lock().unsupported.clone()
     }
 
     /// Says anything.

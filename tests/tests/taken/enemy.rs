@@ -365,6 +365,35 @@ fn nothing_is_accepted_past_the_authoritys_end_but_a_newer_authority() -> Result
 }
 
 #[test]
+fn no_hub_makes_a_scanner_of_a_node() -> Result<()> {
+    /// In the network, but nobody's: whoever connects there waits for an answer.
+    const NOBODY: &str = "10.77.0.250";
+    const AT_ONCE: u64 = 32;
+    need!(namespaces);
+    let siege = Siege::begin("scanner", GUARD_TIME)?;
+    let own = siege.fleet.world.v4("db").to_string();
+    let itself = ["127.0.0.1", "::ffff:127.0.0.1", &own];
+    for (id, address) in (1..).zip(itself) {
+        siege.hub.probe(id, address, 22)?;
+    }
+    for id in 100..100 + AT_ONCE + 8 {
+        siege.hub.probe(id, NOBODY, 22)?;
+    }
+    let mut refused = Vec::new();
+    wait::until("the node to make no more probes", PATIENCE, || {
+        refused = siege.hub.unsupported();
+        let is_full = refused.iter().any(|id| *id >= 100 + AT_ONCE);
+        is_full.then_some(()).ok_or_else(|| format!("{refused:?}"))
+    })?;
+    refused.retain(|id| *id < 100 + AT_ONCE);
+    ensure!(
+        refused == [1, 2, 3],
+        "refused of those that it should make, or not: {refused:?}"
+    );
+    siege.opens_once_operators_sign(1)
+}
+
+#[test]
 fn garbage_of_every_kind_changes_nothing() -> Result<()> {
     need!(namespaces);
     let siege = Siege::begin("garbage", GUARD_TIME)?;
