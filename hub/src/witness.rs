@@ -135,3 +135,37 @@ fn own_address_towards(target: SocketAddr) -> Option<IpAddr> {
     socket.connect(target).ok()?;
     socket.local_addr().ok().map(|address| address.ip())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn only_so_many_keeps_of_a_node_are_looked_at_at_once() {
+        let (links, witness) = (Links::default(), NodeId::of_public_key(b"witness"));
+        let (_linked, _, mut queue) = links.enter(witness, "10.0.0.2:1".parse().unwrap(), 1);
+        let keep = v1::Keep {
+            tcp_port: 22,
+            from: vec!["10.0.0.2".to_owned()],
+        };
+        let request = v1::WitnessKeepsRequest {
+            keeps: vec![keep; 3 * KEEPS_AT_ONCE],
+            witnesses: vec![witness.to_string(); 3 * KEEPS_AT_ONCE],
+        };
+        let node = NodeId::of_public_key(b"node");
+        let checked = check(&links, node, "10.0.0.1".parse().unwrap(), request);
+        // The witness is asked, and never answers.
+        let asked = async {
+            let mut asked = 0;
+            let pause = Duration::from_secs(1);
+            while let Ok(Some(_)) = tokio::time::timeout(pause, queue.recv()).await {
+                asked += 1;
+            }
+            asked
+        };
+        tokio::select! {
+            asked = asked => assert_eq!(asked, KEEPS_AT_ONCE),
+            results = checked => panic!("{results:?}"),
+        }
+    }
+}

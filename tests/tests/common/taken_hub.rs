@@ -33,6 +33,18 @@ type Down = Result<v1::HubMessage, Status>;
 /// What it makes of a true confirmation.
 type Lie = Box<dyn FnMut(&mut v1::ConfirmReply) + Send>;
 
+/// What it says of every keep, whoever could have looked.
+#[derive(Clone, Copy, Default)]
+pub(crate) enum Keeps {
+    /// That nobody could look.
+    #[default]
+    Unseen,
+    /// That a witness saw it pass.
+    Pass,
+    /// That a witness saw it pass before the change; after it, that nobody could look.
+    PassBefore,
+}
+
 /// The hub of one node. Ends when dropped.
 pub(crate) struct TakenHub {
     mind: Mind,
@@ -54,8 +66,7 @@ struct Plot {
     lie: Option<Lie>,
     /// Asked for the authority, it never answers.
     silent: bool,
-    /// What it says of every keep, whoever could have looked.
-    keeps_pass: bool,
+    keeps: Keeps,
     /// Requests of its that the node does not know.
     unsupported: Vec<u64>,
     listening: JoinSet<()>,
@@ -135,9 +146,9 @@ impl TakenHub {
         self.mind.lock().lie = lie;
     }
 
-    /// Says of every keep that a witness saw it pass; or, as at first, that nobody could look.
-    pub(crate) fn vouch_for_keeps(&self, pass: bool) {
-        self.mind.lock().keeps_pass = pass;
+    /// Says this of every keep from now on.
+    pub(crate) fn say_of_keeps(&self, keeps: Keeps) {
+        self.mind.lock().keeps = keeps;
     }
 
     /// Sends a document as this node's labels.
@@ -366,19 +377,26 @@ impl NodeLink for Mind {
         &self,
         request: Request<v1::WitnessKeepsRequest>,
     ) -> Result<Response<v1::WitnessKeepsReply>, Status> {
-        let answer = match self.lock().keeps_pass {
-            true => v1::Witnessed {
-                witness: "hub".to_owned(),
-                passed: true,
-                detail: String::new(),
-            },
-            false => v1::Witnessed::default(),
+        let request = request.into_inner();
+        let is_before = request.witnesses.is_empty();
+        let answer = match self.lock().keeps {
+            Keeps::Pass => seen_passing(),
+            Keeps::PassBefore if is_before => seen_passing(),
+            Keeps::PassBefore | Keeps::Unseen => v1::Witnessed::default(),
         };
-        let results = vec![answer; request.into_inner().keeps.len()];
+        let results = vec![answer; request.keeps.len()];
         Ok(Response::new(v1::WitnessKeepsReply { results }))
     }
 
     async fn show(&self, _: Request<Streaming<v1::ShowRequest>>) -> Result<Response<v1::ShowReply>, Status> {
         Ok(Response::new(v1::ShowReply { holds: false }))
+    }
+}
+
+fn seen_passing() -> v1::Witnessed {
+    v1::Witnessed {
+        witness: "hub".to_owned(),
+        passed: true,
+        detail: String::new(),
     }
 }

@@ -26,6 +26,7 @@ use serde::Serialize;
 use crate::GUARD_TIME;
 use crate::common::forgery::{admin, signed_authority};
 use crate::common::siege::{OPEN, Siege, unsigned};
+use crate::common::taken_hub::Keeps;
 
 /// `document`, signed by `key` as a document of `kind`.
 fn signed(document: &impl Serialize, kind: &str, key: &SigningKey) -> Result<Envelope> {
@@ -258,9 +259,37 @@ policies:
     need!(namespaces);
     let siege = Siege::begin("witness", GUARD_TIME)?;
     let (manifest, _) = siege.manifest(1, CLOSED)?;
-    siege.hub.vouch_for_keeps(true);
+    siege.hub.say_of_keeps(Keeps::Pass);
     siege.takes(&siege.signed(&manifest)?)?;
     assert_eq!(siege.reach("web")?, Reach::Silent);
+    Ok(())
+}
+
+#[test]
+fn release_whose_witness_did_not_look_again_is_undone_and_taken_later() -> Result<()> {
+    const KEPT: &str = "
+policies:
+  - select: { role: db }
+    inbound:
+      - allow: { tcp: [5432], from: any }
+    keep:
+      - { tcp: 5432, from: [10.77.0.12] }
+";
+    need!(namespaces);
+    let siege = Siege::begin("unseen", GUARD_TIME)?;
+    let (manifest, _) = siege.manifest(1, KEPT)?;
+    let envelope = siege.signed(&manifest)?;
+    siege.hub.say_of_keeps(Keeps::PassBefore);
+    let report = siege.hub.offer(&envelope)?;
+    ensure!(
+        report.outcome == "undone" && report.detail.contains("may be tried again"),
+        "undone wanted, got {report:?}"
+    );
+    siege.is_open_to_web_alone()?;
+    // Whoever kept the witness busy has not had the release pinned out.
+    siege.hub.say_of_keeps(Keeps::Pass);
+    siege.takes(&envelope)?;
+    ensure!(siege.reach("gateway")? == Reach::Open);
     Ok(())
 }
 
