@@ -1,4 +1,5 @@
 use super::*;
+use crate::envelope::{InvalidPayload, parse_payload};
 use crate::signing_key::SigningKey;
 use crate::sshsig_testing::SshKey;
 
