@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use holdfast_pki::clock::Clock;
-use holdfast_pki::files::Files;
+use holdfast_pki::files::{Files, open_lock};
 use holdfast_pki::random::Random;
 use holdfast_pki::token::{JoinToken, TOKEN_BYTES_MAX};
 use holdfast_proto::ids::Name;
@@ -146,8 +146,7 @@ pub async fn run(settings: Settings, machine: Machine, stop: impl Future<Output 
 /// Two agents on one state directory would undo each other.
 fn lock(dir: &Path) -> anyhow::Result<std::fs::File> {
     let path = dir.join("lock");
-    let file = std::fs::File::options().create(true).append(true).open(&path);
-    let file = file.with_context(|| format!("cannot open {}", path.display()))?;
+    let file = open_lock(&path).with_context(|| format!("cannot open {}", path.display()))?;
     flock(&file, FlockOperation::NonBlockingLockExclusive)
         .with_context(|| format!("another agent runs on {}", dir.display()))?;
     Ok(file)

@@ -130,6 +130,19 @@ pub fn read_bounded(path: &Path, max: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Opens the file by whose lock (flock(2)) a directory is used by one at a time, making it if need be.
+///
+/// # Errors
+/// What the system says, if the directory is not there or not ours to write.
+pub fn open_lock(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+}
+
 /// The part that is to take a file's place, held by this process alone: two commands at once write one after the other.
 fn open_part(part: &Path, mode: u32) -> io::Result<File> {
     loop {

@@ -6,6 +6,8 @@ use holdfast_pki::authority::{Act, Authority, AuthorityKey, AuthorityPin, Role, 
 use holdfast_pki::draft::DraftKind;
 use holdfast_pki::envelope::{Algorithm, Envelope};
 use holdfast_pki::signing_key::SigningKey;
+use holdfast_policy::release::{Manifest, ReturnTo, SliceRef};
+use holdfast_policy::slice::Slice;
 use holdfast_proto::ids::{Digest, Name, TrustDomain};
 use holdfast_proto::payload::Payload as _;
 
@@ -18,6 +20,26 @@ pub(super) fn fleet() -> TrustDomain {
 
 pub(super) fn name(text: &str) -> Name {
     text.parse().unwrap()
+}
+
+/// Release `1.number` of these slices, which allows a day to go back.
+pub(super) fn manifest(number: u64, previous: Option<Digest>, slices: &[Slice]) -> Manifest {
+    Manifest {
+        kind: Manifest::KIND.to_owned(),
+        format: Manifest::FORMAT,
+        trust_domain: fleet(),
+        epoch: 1,
+        number,
+        author: name("ann"),
+        created_secs: NOW,
+        authority_version: 1,
+        previous,
+        slices: slices.iter().map(SliceRef::of).collect(),
+        return_to: previous.map(|manifest| ReturnTo {
+            manifest,
+            within_secs: 86_400,
+        }),
+    }
 }
 
 pub(super) struct Operators(BTreeMap<Name, (SigningKey, Role)>);

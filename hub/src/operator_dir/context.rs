@@ -6,14 +6,13 @@
 //! once: each looks again, alone, at what is remembered before it writes. `signing.key` signs; `api.pem` opens the door
 //! and signs nothing.
 
-use std::fs::{File, OpenOptions};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use holdfast_pki::authority::{AuthorityPin, TrustedAuthority};
 use holdfast_pki::envelope::{Envelope, Verified};
-use holdfast_pki::files::Files;
+use holdfast_pki::files::{Files, open_lock};
 use holdfast_pki::tls::ClientIdentity;
 use holdfast_policy::release::Manifest;
 use holdfast_proto::ids::{Digest, Generation, Name, TrustDomain};
@@ -252,13 +251,7 @@ impl ContextDir {
     /// Waits until no other command remembers anything here; until the file is closed, none does.
     fn lock(&self) -> Result<File, OperatorDirError> {
         let path = self.path.join("lock");
-        let opened = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path);
-        let locked = opened.and_then(|file| {
+        let locked = open_lock(&path).and_then(|file| {
             flock(&file, FlockOperation::LockExclusive)?;
             Ok(file)
         });

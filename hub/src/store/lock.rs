@@ -1,10 +1,10 @@
 //! One hub on one directory: an advisory lock that ends with its process, however that ends.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use holdfast_pki::files::open_lock;
 use rustix::fs::{FlockOperation, flock};
 
 /// The lock file's name.
@@ -45,13 +45,7 @@ impl DirLock {
     /// [`LockError::Held`] while another process, or another part of this one, holds it.
     pub fn acquire(dir: &Path) -> Result<Self, LockError> {
         let path = dir.join(FILE);
-        let opened = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path);
-        let file = opened.map_err(|source| LockError::Io {
+        let file = open_lock(&path).map_err(|source| LockError::Io {
             path: path.clone(),
             source,
         })?;

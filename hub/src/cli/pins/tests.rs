@@ -7,10 +7,9 @@ use holdfast_pki::draft::DraftKind;
 use holdfast_pki::envelope::Verified;
 use holdfast_pki::files::SystemFiles;
 use holdfast_policy::release::Manifest;
-use holdfast_proto::payload::Payload as _;
 
 use super::*;
-use crate::cli::testing::{NOW, Operators, fleet, name};
+use crate::cli::testing::{NOW, Operators, fleet, manifest, name};
 use crate::signing_source::SigningSource;
 
 const COMMANDS: u64 = 8;
@@ -28,19 +27,7 @@ fn versions(ann: &Operators, first: &TrustedAuthority) -> Vec<TrustedAuthority> 
 }
 
 fn release(ann: &Operators, authority: &TrustedAuthority, number: u64) -> Verified<Manifest> {
-    let manifest = Manifest {
-        kind: Manifest::KIND.to_owned(),
-        format: Manifest::FORMAT,
-        trust_domain: fleet(),
-        epoch: 1,
-        number,
-        author: name("ann"),
-        created_secs: NOW,
-        authority_version: 1,
-        previous: None,
-        slices: Vec::new(),
-        return_to: None,
-    };
+    let manifest = manifest(number, None, &[]);
     let mut envelope = Envelope::unsigned(serde_json::to_vec(&manifest).unwrap());
     ann.sign("ann", DraftKind::Release, &mut envelope);
     authority.verify(&envelope, &Act::Release, NOW).unwrap()

@@ -1,10 +1,8 @@
 use super::*;
-use crate::cli::testing::{NOW, Operators, fleet, name};
+use crate::cli::testing::{NOW, Operators, fleet, manifest};
 use holdfast_pki::authority::{Act, Role, TrustedAuthority};
 use holdfast_pki::draft::DraftKind;
 use holdfast_policy::parse;
-use holdfast_policy::release::ReturnTo;
-use holdfast_proto::payload::Payload as _;
 
 const BEFORE: &str = "groups:
   web: { select: { role: web }, within: [10.77.0.0/24] }
@@ -34,25 +32,6 @@ policies:
 
 fn slices(policy: &str) -> Vec<Slice> {
     parse::load(&[("p.yaml", policy)]).unwrap().slices().to_vec()
-}
-
-fn manifest(number: u64, previous: Option<Digest>, slices: &[Slice]) -> Manifest {
-    Manifest {
-        kind: Manifest::KIND.to_owned(),
-        format: Manifest::FORMAT,
-        trust_domain: fleet(),
-        epoch: 1,
-        number,
-        author: name("ann"),
-        created_secs: NOW,
-        authority_version: 1,
-        previous,
-        slices: slices.iter().map(SliceRef::of).collect(),
-        return_to: previous.map(|manifest| ReturnTo {
-            manifest,
-            within_secs: 86_400,
-        }),
-    }
 }
 
 fn envelope(manifest: &Manifest) -> Envelope {
