@@ -202,6 +202,11 @@ impl ContextDir {
             return Ok(());
         };
         let mut chain = self.authority_chain()?;
+        // A command that was ended between its two writes left versions behind the pinned one: they are among the steps.
+        let pinned = chain
+            .iter()
+            .rposition(|version| version.digest() == context.authority.digest);
+        chain.truncate(pinned.map_or(chain.len(), |at| at + 1));
         chain.extend(newer.iter().map(|step| step.envelope().clone()));
         self.write_authority_chain(&chain)?;
         context.authority = reached.pin();
